@@ -1,0 +1,41 @@
+"""From the names in a plan to an algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hospitium.algorithms.fedavg import FedAvg
+from hospitium.algorithms.weights import weights
+from hospitium.plan import Plan
+from hospitium.types import Algorithm, LocalRule, Params, Seat
+
+
+def build(
+    plan: Plan,
+    *,
+    run_id: str,
+    seats: Sequence[Seat],
+    first_params: Callable[[], Params],
+    plugins: Mapping[str, Callable[[FedAvg], Algorithm]] | None = None,
+) -> Algorithm:
+    """Return the algorithm that a checked plan names, for these seats.
+
+    A plug-in's algorithm is built from the FedAvg of the same plan: it takes it, it does not
+    subclass it.
+    """
+    section = plan.algorithm
+    fedavg = FedAvg(
+        run_id=run_id,
+        plan_digest=plan.digest,
+        first_params=first_params,
+        seats=tuple(seats),
+        weights=weights(seats, exponent=section.weight_exponent, max_share=section.max_share),
+        local=LocalRule(prox_mu=section.mu),
+        max_norm=section.max_norm,
+        clip_factor=section.clip_factor if section.clip == "adaptive" else None,
+        coordinator_lr=section.coordinator_lr,
+        ema=section.ema,
+    )
+    if plugins and section.name in plugins:
+        return plugins[section.name](fedavg)
+    return fedavg

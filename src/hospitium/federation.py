@@ -1,0 +1,80 @@
+"""The round loop: ask the sites, add up what comes back, step; read this file first."""
+
+from __future__ import annotations
+
+from hospitium.errors import QuorumError, UpdateError
+from hospitium.plan import Plan
+from hospitium.types import (
+    Aggregate,
+    Algorithm,
+    Answer,
+    Engine,
+    Ledger,
+    LeftOut,
+    Progress,
+    State,
+    Task,
+)
+
+
+def run(
+    plan: Plan, algorithm: Algorithm, engine: Engine, ledger: Ledger, progress: Progress
+) -> State:
+    """Train one model across the sites of a federation, round by round.
+
+    An interrupted run goes on from the last closed round in its ledger, with the updates that the
+    open round had already accepted, and ends with the same bits as an unbroken one.
+
+    Raises:
+        QuorumError: Too few usable updates. The model is unchanged; the run can be resumed.
+    """
+    state, last_closed = ledger.resume() or (algorithm.init(), 0)
+    for round_number in range(last_closed + 1, plan.rounds.count + 1):
+        task = algorithm.task(state, round_number=round_number)
+        site_ids = engine.select(round_number=round_number)
+        waiting = ledger.opened(task, site_ids)
+        progress.round_opened(plan, task, site_ids)
+
+        aggregate = algorithm.aggregate(task)
+        for update in ledger.answered(task):
+            aggregate.add(update)
+        for answer in engine.ask(task, waiting, deadline_s=plan.rounds.deadline_s):
+            progress.answer(task, _receive(answer, task=task, aggregate=aggregate, ledger=ledger))
+        _require_quorum(plan, task=task, aggregate=aggregate, ledger=ledger, asked=len(site_ids))
+
+        result = aggregate.result()
+        state = algorithm.step(state, result)
+        ledger.closed(task, state, result)
+        progress.round_closed(plan, task, result)
+    return state
+
+
+def _receive(answer: Answer, *, task: Task, aggregate: Aggregate, ledger: Ledger) -> Answer:
+    """Add an update and record it, or record why it does not count; return what became of it."""
+    if isinstance(answer, LeftOut):
+        ledger.left_out(task, answer)
+        return answer
+    try:
+        aggregate.add(answer)
+    except UpdateError as error:
+        refused = LeftOut(site_id=answer.site_id, reason=error.reason)
+        ledger.refused(task, refused)
+        return refused
+    ledger.received(answer)
+    return answer
+
+
+def _require_quorum(
+    plan: Plan, *, task: Task, aggregate: Aggregate, ledger: Ledger, asked: int
+) -> None:
+    """Stop with the model unchanged where too few updates were usable."""
+    if aggregate.num_sites >= plan.rounds.quorum:
+        return
+    without = ledger.below_quorum(task)
+    listed = "; ".join(f"{item.site_id} ({item.reason})" for item in without) or "nobody"
+    raise QuorumError(
+        f"Round {task.round_number}: {aggregate.num_sites} of {asked} sites gave a usable update; "
+        f"the plan's quorum is {plan.rounds.quorum}. Without one: {listed}. The model was not "
+        "changed. The study lead: bring these sites back and resume the run with "
+        f"`hospitium run resume {task.run_id}`, or agree on a plan with a lower quorum."
+    )

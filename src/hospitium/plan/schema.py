@@ -1,0 +1,255 @@
+"""The plan as frozen dataclasses: every key, its default, its bounds and what it means.
+
+The dataclasses are the one source of the TOML that is accepted, of ``plan show``, of the commented
+template and of ``docs/reference/plan.md``. A value here is the same for all sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+from hospitium.types import Json
+from hospitium.wire.canonical import canonical_json, digest
+
+SCHEMA_VERSION = 1
+
+
+def key(default: Any, note: str, **bounds: Any) -> Any:
+    """Declare one key of a plan: its default, what it means, and its bounds.
+
+    Bounds: ``low`` and ``high`` (inclusive), ``above`` (exclusive), ``choices`` (what is built),
+    ``reserved`` (names of later versions: read, then refused by name in ``plan check``).
+    """
+    metadata = {"note": note, **bounds}
+    if isinstance(default, dict | tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSection:
+    """What is to be learnt."""
+
+    kind: str = key(
+        "classification",
+        "what is predicted from a case",
+        choices=("classification",),
+        reserved=("multilabel", "ordinal", "segmentation", "tabular", "survival", "time_series"),
+    )
+    classes: tuple[str, ...] = key(
+        ("normal", "pneumonia"), "names of the classes; with two, the last is the positive one"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """The data contract: what a case looks like at every site."""
+
+    image_size: int = key(28, "rows and columns in pixels", low=8, high=1024)
+    channels: int = key(1, "1 grey, 3 colour", choices=(1, 3))
+    intensity: str = key(
+        "range",
+        "how stored values become [0, 1]: the range of the bit depth, or percentiles 1 to 99",
+        choices=("range", "percentile"),
+    )
+    normalise: str = key(
+        "image",
+        "per image to mean 0 and sd 1; by the site's own training mean and sd; or none",
+        choices=("image", "site", "none"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The model, by its registry name, and where its first params come from."""
+
+    name: str = key("small_cnn", "a name of the model registry (docs/reference/models.md)")
+    args: Mapping[str, Json] = key({}, "arguments of that model, checked against the registry")
+    init_seed: int = key(
+        7, "first params are drawn from this seed, on CPU, in a fixed order", low=0
+    )
+    init_file: str = key("", "or: a safetensors file of pretrained params; empty means the seed")
+    init_sha256: str = key("", "digest of the first params; checked whenever it is given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmSection:
+    """How updates become the next params."""
+
+    name: str = key(
+        "fedavg",
+        "fedavg, or fedprox with mu",
+        choices=("fedavg", "fedprox"),
+        reserved=("fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "fedbn",
+                  "silobn", "fixbn", "fedper", "ditto", "fedbuff", "cyclic", "trimmed_mean"),
+    )  # fmt: skip
+    mu: float = key(0.0, "FedProx: pull of a site's step towards the round's params", low=0.0)
+    coordinator_lr: float = key(1.0, "step of the coordinator along the mean change", above=0.0)
+    weight_exponent: float = key(
+        1.0, "weight of a site = cases^a: 0 equal, 1 by cases", low=0.0, high=1.0
+    )
+    max_share: float = key(
+        0.5, "no site holds more of the weight (0.6 below 5 sites); 1 = no cap", above=0.0, high=1.0
+    )
+    clip: str = key(
+        "adaptive",
+        "bound on a site's change: adaptive (from the norms seen), or fixed at max_norm",
+        choices=("adaptive", "fixed"),
+    )
+    max_norm: float = key(
+        10.0, "the bound of round 1 (of all rounds where clip is fixed)", above=0.0
+    )
+    clip_factor: float = key(1.5, "adaptive: times the median norm of the last 5 rounds", low=1.0)
+    ema: float = key(
+        0.0,
+        "running average of the params kept for evaluation: 0 off, else e.g. 0.9",
+        low=0.0,
+        high=0.999,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """What a site does in a round."""
+
+    steps: int = key(30, "optimizer steps per round, equal at all sites", low=1, high=100_000)
+    batch_size: int = key(32, "cases per step", low=1, high=65_536)
+    optimizer: str = key("adamw", "adamw, or sgd with Nesterov momentum", choices=("adamw", "sgd"))
+    lr: float = key(0.001, "the highest learning rate", above=0.0)
+    momentum: float = key(0.9, "sgd only", low=0.0, high=0.9999)
+    weight_decay: float = key(0.01, "decoupled", low=0.0)
+    schedule: str = key(
+        "cosine",
+        "over the total of all rounds' steps, not restarted",
+        choices=("cosine", "constant"),
+    )
+    warmup: float = key(
+        0.05, "share of all steps in which the rate rises (at most 200 steps)", low=0.0, high=0.5
+    )
+    moments: str = key(
+        "reset",
+        "optimizer state between rounds: reset, or keep at the site (it never travels)",
+        choices=("reset", "keep"),
+    )
+    loss: str = key("cross_entropy", "a name of the loss registry")
+    class_weighting: str = key(
+        "balanced", "weight of a class in the loss: none, or balanced over the federation's counts",
+        choices=("none", "balanced"),
+    )  # fmt: skip
+    label_smoothing: float = key(0.0, "", low=0.0, high=0.5)
+    augment: str = key(
+        "radiograph",
+        "none, radiograph (rotate, shift, scale, contrast, gamma, noise), or radiograph_strong",
+        choices=("none", "radiograph", "radiograph_strong"),
+    )
+    mixed_precision: bool = key(True, "on a GPU; on a CPU it changes nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsSection:
+    """How many rounds, who must answer, and how long is waited."""
+
+    count: int = key(20, "rounds", low=1, high=100_000)
+    quorum: int = key(
+        2, "the fewest sites whose updates make a round; below it the model stays", low=1
+    )
+    deadline_s: float = key(
+        600.0, "seconds until a silent site is left out of the round", above=0.0
+    )
+    keep_last: int = key(3, "params of the last K rounds are kept, and those of the best", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSection:
+    """How the model that is used is chosen, and what is measured."""
+
+    choose: str = key(
+        "best",
+        "which round's params are used: best on validation, or last",
+        choices=("best", "last"),
+    )
+    metric: str = key("auroc", "validation metric that chooses", choices=("auroc", "loss"))
+    threshold: str = key(
+        "youden", "operating point for two classes, on validation cases only", choices=("youden",),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySection:
+    """What protects the updates. What is off is said in every report."""
+
+    secure_sums: str = key(
+        "off",
+        "whether the coordinator sees only sums",
+        choices=("off",),
+        reserved=("on", "exact", "compact"),
+    )
+    record_dp: str = key(
+        "off", "differential privacy per subject", choices=("off",), reserved=("on",)
+    )
+    epsilon: float = key(0.0, "privacy budget, where record_dp is on", low=0.0)
+    target_delta: float = key(0.0, "", low=0.0, high=0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsSection:
+    """Which figures leave a site."""
+
+    release: str = key(
+        "per_site",
+        "per_site: each site's figures are seen",
+        choices=("per_site",),
+        reserved=("pooled",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSection:
+    """How tasks and updates travel."""
+
+    name: str = key(
+        "in_process",
+        "in_process: all sites on this machine",
+        choices=("in_process",),
+        reserved=("hub", "flower", "flare"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a federation agreed to run; immutable, named by the digest of its canonical bytes."""
+
+    name: str = key("pneumonia", "a short name for people")
+    seed: int = key(7, "all randomness flows from it", low=0, high=(1 << 53) - 1)
+    task: TaskSection = field(default_factory=TaskSection)
+    data: DataSection = field(default_factory=DataSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    algorithm: AlgorithmSection = field(default_factory=AlgorithmSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    rounds: RoundsSection = field(default_factory=RoundsSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    metrics: MetricsSection = field(default_factory=MetricsSection)
+    privacy: PrivacySection = field(default_factory=PrivacySection)
+    engine: EngineSection = field(default_factory=EngineSection)
+    plugin_sha256: str = key("", "digest of the plug-in file, where one is used; in_process only")
+
+    def as_dict(self) -> dict[str, Json]:
+        """Return every value, defaults included, as plain JSON with the schema's version."""
+        return {"schema_version": SCHEMA_VERSION, **cast(dict[str, Json], asdict(self))}
+
+    @property
+    def canonical(self) -> bytes:
+        """The bytes that are digested, stored and one day signed."""
+        return canonical_json(self.as_dict())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes: the name under which a plan is approved."""
+        return digest(self.canonical)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of one site over the whole run; the learning-rate schedule's length."""
+        return self.rounds.count * self.training.steps

@@ -1,0 +1,77 @@
+"""A plan as TOML again: in full, or as a commented template to start from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from hospitium.errors import UsageError
+from hospitium.plan.schema import SCHEMA_VERSION, AlgorithmSection, DataSection, Plan, TaskSection
+
+TEMPLATES: dict[str, Plan] = {
+    "xray-classification": Plan(),
+    "xray-fedprox": Plan(algorithm=AlgorithmSection(name="fedprox", mu=0.01)),
+    "fundus-classification": Plan(
+        name="retinopathy",
+        task=TaskSection(classes=("none", "mild", "moderate", "severe", "proliferative")),
+        data=DataSection(channels=3),
+    ),
+}
+
+
+def template(name: str) -> Plan:
+    """Return the plan of a template.
+
+    Raises:
+        UsageError: There is no template of this name; those there are, are listed.
+    """
+    if name not in TEMPLATES:
+        raise UsageError(
+            f"There is no template {name!r}. Nothing was written. Choose one of: "
+            f"{', '.join(TEMPLATES)}."
+        )
+    return replace(TEMPLATES[name])
+
+
+def to_toml(plan: Plan, *, comments: bool = False) -> str:
+    """Return TOML that reads back to the same plan; with comments, what each key means.
+
+    Example:
+        >>> from hospitium.plan import parse_plan
+        >>> parse_plan(to_toml(Plan())) == Plan()
+        True
+    """
+    lines = [f"schema_version = {SCHEMA_VERSION}"]
+    sections = []
+    for field in fields(plan):
+        value = getattr(plan, field.name)
+        if is_dataclass(value):
+            doc = f"# {type(value).__doc__}" if comments else ""
+            body = [_line(value, item, comments=comments) for item in fields(value)]
+            sections += ["", *([doc] if doc else []), f"[{field.name}]", *body]
+        else:
+            lines.append(_line(plan, field, comments=comments))
+    return "\n".join([*lines, *sections]) + "\n"
+
+
+def _line(section: Any, field: Any, *, comments: bool) -> str:
+    """Return one ``key = value`` line."""
+    line = f"{field.name} = {_toml(getattr(section, field.name))}"
+    note = field.metadata.get("note", "")
+    return f"{line:<32}  # {note}" if comments and note else line
+
+
+def _toml(value: Any) -> str:
+    """Return one value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        text = repr(value)
+        return text if "." in text or "e" in text else f"{text}.0"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items())
+        return "{ " + inner + " }" if inner else "{}"
+    return json.dumps(value) if isinstance(value, str) else str(value)

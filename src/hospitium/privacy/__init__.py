@@ -1,0 +1,1 @@
+"""Arithmetic that protects: clipping, exact sums; later noise, accounting and masks."""

@@ -1,0 +1,148 @@
+"""SQLite as we use it: write-ahead log, full sync, one writer, versions, and plain errors."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hospitium.errors import CorruptedError, StateConflictError, VersionError
+from hospitium.state import durable
+
+
+class Database:
+    """One SQLite file, brought to this version's schema when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._errors():
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute("PRAGMA busy_timeout = 10000")
+        self._check()
+        self._migrate()
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._connection.close()
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a query."""
+        with self._errors():
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self, name: str) -> Iterator[Transaction]:
+        """Do all that is inside or nothing; a write point stands before and after the commit."""
+        with self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(self._connection)
+                durable.write_point(f"before commit: {name}")
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        durable.write_point(f"after commit: {name}")
+
+    def _check(self) -> None:
+        with self._errors():
+            found = self._connection.execute("PRAGMA quick_check").fetchone()[0]
+        if found != "ok":
+            raise _damaged(self.path, found)
+
+    def _migrate(self) -> None:
+        """Apply the migrations that this file has not seen, each in one transaction."""
+        found = self.rows("PRAGMA user_version")[0][0]
+        scripts = migrations()
+        if found > len(scripts):
+            raise VersionError(
+                f"{self.path}: ledger version {found} found, this Hospitium reads up to "
+                f"{len(scripts)}. Nothing was changed. Use the newer version of Hospitium."
+            )
+        for version, script in enumerate(scripts[found:], start=found + 1):
+            with self._errors():
+                self._connection.executescript(
+                    f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {version};\nCOMMIT;"
+                )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what SQLite says into our errors."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise _storage_error(self.path, error) from error
+        except sqlite3.IntegrityError as error:
+            raise StateConflictError(
+                f"{self.path.parent.name}: {error}. Nothing was changed. Look at the run with "
+                "`hospitium run show`; another process may have gone on with it."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, str(error)) from error
+        except OSError as error:
+            raise durable.storage_error(self.path, error) from error
+
+
+class Transaction:
+    """What may be done inside of one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Run one statement and return how many rows it changed."""
+        return self._connection.execute(sql, values).rowcount
+
+    def change_one(self, sql: str, values: Sequence[Any], *, what: str) -> None:
+        """Compare and set: exactly one row must match, or nothing is changed.
+
+        Raises:
+            StateConflictError: The row is not in the state that was expected.
+        """
+        if self.execute(sql, values) != 1:
+            raise StateConflictError(
+                f"{what} is not possible in the state that the ledger is in: another process went "
+                "on with this run, or it is done. Nothing was changed. Look at it with "
+                "`hospitium run show`."
+            )
+
+
+def migrations() -> list[str]:
+    """Return the scripts that lead from an empty file to this version, in order."""
+    folder = resources.files("hospitium.state") / "migrations"
+    found = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=str)
+    return [item.read_text(encoding="utf-8") for item in found]
+
+
+def _storage_error(path: Path, error: sqlite3.OperationalError) -> Exception:
+    """Say which kind of refusal it was."""
+    text = str(error)
+    for words, number in (
+        ("disk is full", errno.ENOSPC),
+        ("readonly", errno.EROFS),
+        ("unable to open", errno.EACCES),
+    ):
+        if words in text:
+            return durable.storage_error(path, OSError(number, text))
+    if "locked" in text:
+        return StateConflictError(
+            f"{path}: another process keeps the ledger locked. Nothing was changed. Wait for it, "
+            "or stop it, then resume the run."
+        )
+    return durable.storage_error(path, OSError(text))
+
+
+def _damaged(path: Path, found: str) -> CorruptedError:
+    return CorruptedError(
+        f"{path}: the ledger is damaged ({found}). It was left as it is. "
+        "Restore the run's folder from a backup, then resume."
+    )

@@ -1,0 +1,111 @@
+"""Every write that must survive a crash goes through here, and can be made to fail in tests.
+
+A *write point* stands before and after each of them. Tests do not choose where to kill a run: they
+count the points that a run passes, and kill it at every one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from hospitium.errors import StorageError
+
+on_write_point: Callable[[str], None] | None = None
+"""Called with the name of each write point that is passed; set by tests only."""
+
+
+def write_point(name: str) -> None:
+    """Mark a place where a crash must do no harm."""
+    if on_write_point is not None:
+        on_write_point(name)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], str]) -> str:
+    """Write a whole file or none of it: temporary name, fsync, rename, fsync of the folder.
+
+    Args:
+        path: Where the file is to be; an older file there is replaced.
+        write: Writes the content; what it returns is returned.
+
+    Raises:
+        StorageError: The disk refused. There is no half file, and the older one is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with storage_errors(path):
+        try:
+            write_point("before write")
+            with temporary.open("wb") as file:
+                result = write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            write_point("before rename")
+            move(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    return result
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename durably within one file system."""
+    source.replace(target)
+    sync_folder(target.parent)
+    write_point("after rename")
+
+
+def delete(path: Path) -> None:
+    """Delete a file if it is there."""
+    with storage_errors(path):
+        write_point("before delete")
+        path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and its parents if they are not there."""
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system has a way to say so."""
+    if os.name == "nt":  # Windows keeps folders in its journal and cannot open them
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk says into a `StorageError` with the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Return the error to raise for what a disk said about a path."""
+    ways_out = {
+        errno.ENOSPC: "The disk is full: free some space",
+        errno.EDQUOT: "The quota is used up: free some space",
+        errno.EFBIG: "A file may not grow that large here: raise the limit",
+        errno.EROFS: "The disk is read-only: choose another folder with --home",
+        errno.EACCES: "Access was refused: give this user the right to write, or use --home",
+        errno.EPERM: "Access was refused: give this user the right to write, or use --home",
+    }
+    way_out = ways_out.get(error.errno or 0, "Check the disk")
+    return StorageError(
+        f"{path}: it cannot be written ({error.strerror or error}). "
+        "All that was committed before is intact. "
+        f"{way_out}, then resume the run."
+    )

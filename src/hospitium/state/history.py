@@ -1,0 +1,72 @@
+"""What a ledger tells people: who took part in each round, and how the model got better."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hospitium.state.ledger import RunLedger
+
+
+def participation(ledger: RunLedger) -> list[dict[str, Any]]:
+    """Return, for each round: who was asked, who answered, and who was left out and why."""
+    rows = ledger.rows(
+        "SELECT round_number, site_id, seats.status, reason, rounds.attempt FROM seats "
+        "JOIN rounds USING (round_number) ORDER BY round_number, site_id"
+    )
+    refusals = ledger.rows("SELECT * FROM refusals ORDER BY round_number, attempt, site_id, reason")
+    rounds: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        entry = rounds.setdefault(
+            row["round_number"],
+            {
+                "round": row["round_number"],
+                "asked": [],
+                "answered": [],
+                "left_out": [],
+                "refused": [],
+                "attempts": row["attempt"],
+            },
+        )
+        entry["asked"].append(row["site_id"])
+        if row["status"] == "accepted":
+            entry["answered"].append(row["site_id"])
+        elif row["status"] == "left_out":
+            entry["left_out"].append({"site_id": row["site_id"], "reason": row["reason"]})
+    for row in refusals:
+        rounds[row["round_number"]]["refused"].append(
+            {"site_id": row["site_id"], "reason": row["reason"], "attempt": row["attempt"]}
+        )
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def scores(ledger: RunLedger) -> list[dict[str, Any]]:
+    """Return the metric sums of each round's incoming params, together and per site."""
+    rounds = ledger.rows(
+        "SELECT round_number, sums, score, status FROM rounds ORDER BY round_number"
+    )
+    seats = ledger.rows(
+        "SELECT round_number, site_id, sums, train_s FROM seats WHERE status = 'accepted' "
+        "ORDER BY round_number, site_id"
+    )
+    by_round: dict[int, list[dict[str, Any]]] = {}
+    for row in seats:
+        by_round.setdefault(row["round_number"], []).append(row)
+    return [
+        {
+            "round": row["round_number"],
+            "score": row["score"],
+            "sums": json.loads(row["sums"]) if row["sums"] else {},
+            "sites": {
+                seat["site_id"]: json.loads(seat["sums"])
+                for seat in by_round.get(row["round_number"], [])
+            },
+        }
+        for row in rounds
+        if row["round_number"] > 0
+    ]
+
+
+def interruptions(ledger: RunLedger) -> list[dict[str, Any]]:
+    """Return when the run was taken up again, and after which closed round."""
+    return ledger.rows("SELECT at_utc, round_number AS round FROM interruptions ORDER BY at_utc")

@@ -1,0 +1,88 @@
+"""The home folder: where runs live, and the lock that lets one process at a time work on a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hospitium.errors import RunBusyError, UnknownRunError, UsageError
+from hospitium.state import durable
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Home:
+    """One folder with the runs of this installation and all that belongs to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def default(cls) -> Home:
+        """Return the home named by ``HOSPITIUM_HOME``, or ``~/.hospitium``."""
+        named = os.environ.get("HOSPITIUM_HOME")
+        return cls(Path(named) if named else Path.home() / ".hospitium")
+
+    def new_run(self, run_id: str) -> Path:
+        """Return the folder for a run of this name.
+
+        Raises:
+            UsageError: The name is not one that a folder may have.
+        """
+        if not RUN_ID.fullmatch(run_id):
+            raise UsageError(
+                f"{run_id!r} cannot name a run: expected 1 to 64 letters, digits, dots, dashes or "
+                "underscores. Nothing was started."
+            )
+        return durable.make_folder(self.folder / "runs" / run_id)
+
+    def run(self, run_id: str) -> Path:
+        """Return the folder of an existing run.
+
+        Raises:
+            UnknownRunError: There is none; those there are, are listed.
+        """
+        folder = self.folder / "runs" / run_id
+        if not RUN_ID.fullmatch(run_id) or not (folder / "ledger.sqlite").is_file():
+            known = ", ".join(self.runs()) or "none yet"
+            raise UnknownRunError(
+                f"There is no run {run_id!r} in {self.folder}. Nothing was done. "
+                f"Runs here: {known}. Another home folder is named with --home."
+            )
+        return folder
+
+    def runs(self) -> list[str]:
+        """Return the names of all runs, sorted."""
+        folder = self.folder / "runs"
+        return sorted(path.parent.name for path in folder.glob("*/ledger.sqlite"))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run; the system gives it back even after ``kill -9``.
+
+    It is an exclusive SQLite transaction, which works alike on Linux and Windows.
+
+    Raises:
+        RunBusyError: Another process holds it.
+    """
+    with durable.storage_errors(folder):
+        durable.make_folder(folder)
+    connection = sqlite3.connect(folder / "lock.sqlite", timeout=0.2, isolation_level=None)
+    try:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise durable.storage_error(folder, OSError(str(error))) from error
+            raise RunBusyError(
+                f"{folder.name}: another process is working on this run. Nothing was changed. "
+                "Watch it with `hospitium run watch`, or stop it before you resume."
+            ) from error
+        yield
+    finally:
+        connection.close()

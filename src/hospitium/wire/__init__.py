@@ -1,0 +1,1 @@
+"""What crosses a boundary: canonical bytes, params as files, and the gate they pass."""

@@ -1,0 +1,212 @@
+"""Params as one safetensors file whose every byte is implied by names, shapes, dtypes and values.
+
+Our files are a strict subset of safetensors 0.x: names sorted, data contiguous, no
+``__metadata__``, header padded with spaces to 8 bytes. A reader that knows the manifest therefore
+*compares* the header instead of parsing it: duplicate keys, overlaps and 100,000 empty tensors
+cannot even be expressed. Reading maps the file, so that nothing is copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hospitium.errors import CorruptedError
+from hospitium.types import Params
+
+Manifest: TypeAlias = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""``(name, dtype, shape)`` of each array, sorted by name; dtypes as safetensors writes them."""
+
+DTYPES: Mapping[str, np.dtype[np.generic]] = {
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+    "U8": np.dtype("u1"),
+}
+_NAME_OF = {dtype: name for name, dtype in DTYPES.items()}
+MAX_HEADER_BYTES = 1 << 20
+MAX_ARRAYS = 4096
+_WRITE_BYTES = 1 << 22
+
+
+def manifest_of(params: Params) -> Manifest:
+    """Return the manifest of these params.
+
+    Raises:
+        TypeError: A dtype that does not travel (only float32, float64, int64 and uint8 do).
+    """
+    rows = []
+    for name in sorted(params):
+        array = params[name]
+        if array.dtype not in _NAME_OF:
+            raise TypeError(f"{name}: dtype {array.dtype} does not travel; use {sorted(DTYPES)}")
+        rows.append((name, _NAME_OF[array.dtype], tuple(int(side) for side in array.shape)))
+    return tuple(rows)
+
+
+def num_values(manifest: Manifest) -> int:
+    """Return how many numbers the arrays of a manifest hold together."""
+    return sum(_count(shape) for _, _, shape in manifest)
+
+
+def header_of(manifest: Manifest) -> bytes:
+    """Return the constant bytes before the data: 8 bytes of length, then the JSON header."""
+    entries = {}
+    offset = 0
+    for name, dtype, shape in manifest:
+        end = offset + _count(shape) * DTYPES[dtype].itemsize
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=True).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def size_of(manifest: Manifest) -> int:
+    """Return the exact size of a file of this manifest, in bytes."""
+    data = sum(_count(shape) * DTYPES[dtype].itemsize for _, dtype, shape in manifest)
+    return len(header_of(manifest)) + data
+
+
+def blocks_of(params: Params) -> Iterator[memoryview]:
+    """Yield the bytes of the file of these params, without copying contiguous arrays."""
+    manifest = manifest_of(params)
+    yield memoryview(header_of(manifest))
+    for name, _, shape in manifest:
+        if _count(shape):
+            yield np.ascontiguousarray(params[name]).reshape(-1).view(np.uint8).data
+
+
+def digest_of(params: Params) -> str:
+    """Return the SHA-256 of the file of these params: their name in plans, tasks and stores."""
+    sha256 = hashlib.sha256()
+    for block in blocks_of(params):
+        sha256.update(block)
+    return sha256.hexdigest()
+
+
+def write(file: BinaryIO, params: Params) -> str:
+    """Write these params to an open file and return the SHA-256 of what was written."""
+    sha256 = hashlib.sha256()
+    for block in blocks_of(params):
+        for start in range(0, len(block), _WRITE_BYTES):
+            piece = block[start : start + _WRITE_BYTES]
+            sha256.update(piece)
+            file.write(piece)
+    return sha256.hexdigest()
+
+
+def read(path: Path, *, manifest: Manifest | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Map a file and return its arrays, read-only; with a manifest the header must equal it.
+
+    Without a manifest the header is parsed strictly: no duplicate or unknown key, every array
+    within the file, no gap and no overlap. Values are not looked at.
+
+    Raises:
+        CorruptedError: The file is not exactly what it should be; nothing is returned.
+        OSError: The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if size < 8:
+            raise _corrupted(path, f"{size} bytes long, shorter than any params file")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if manifest is None:
+        manifest, offsets, start = _parse(mapped, path)
+    else:
+        header = header_of(manifest)
+        if size != size_of(manifest):
+            raise _corrupted(path, f"{size} bytes found, {size_of(manifest)} expected")
+        if mapped[: len(header)] != header:
+            raise _corrupted(path, "its header is not the one that the manifest implies")
+        start, offsets = len(header), _offsets(manifest)
+    return {
+        name: np.frombuffer(
+            mapped, dtype=DTYPES[dtype], count=_count(shape), offset=start + offset
+        ).reshape(shape)
+        if _count(shape)
+        else np.zeros(shape, DTYPES[dtype])
+        for (name, dtype, shape), offset in zip(manifest, offsets, strict=True)
+    }
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(mapped: mmap.mmap, path: Path) -> tuple[Manifest, list[int], int]:
+    """Read a header that we do not know beforehand; also accepts files of the stock library."""
+    length = int.from_bytes(mapped[:8], "little")
+    if length > MAX_HEADER_BYTES or 8 + length > len(mapped):
+        raise _corrupted(path, f"its header claims {length} bytes")
+    try:
+        entries = json.loads(mapped[8 : 8 + length], object_pairs_hook=_unique)
+        rows = sorted(_row(name, entry) for name, entry in entries.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _corrupted(path, f"its header cannot be read ({type(error).__name__})") from error
+    if len(rows) > MAX_ARRAYS:
+        raise _corrupted(path, f"{len(rows)} arrays, at most {MAX_ARRAYS} are allowed")
+    expected = 0
+    for _, dtype, shape, begin, end in sorted(rows, key=lambda row: (row[3], row[4])):
+        if begin != expected or end - begin != _count(shape) * DTYPES[dtype].itemsize:
+            raise _corrupted(path, "its arrays overlap, leave gaps or have wrong sizes")
+        expected = end
+    if 8 + length + expected != len(mapped):
+        raise _corrupted(path, f"{len(mapped)} bytes found, {8 + length + expected} expected")
+    manifest = tuple((name, dtype, shape) for name, dtype, shape, _, _ in rows)
+    return manifest, [row[3] for row in rows], 8 + length
+
+
+def _row(name: str, entry: dict[str, object]) -> tuple[str, str, tuple[int, ...], int, int]:
+    """Return one header entry, or raise ValueError or KeyError."""
+    dtype, shape, offsets = entry.pop("dtype"), entry.pop("shape"), entry.pop("data_offsets")
+    if entry or not isinstance(dtype, str) or dtype not in DTYPES or len(name) > 200:
+        raise ValueError(name)
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(shape) > 8:
+        raise ValueError(name)
+    begin, end = offsets
+    if not all(type(number) is int and 0 <= number < 1 << 48 for number in (*shape, begin, end)):
+        raise ValueError(name)
+    return name, dtype, tuple(shape), begin, end
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Build a dict, refusing duplicate keys and the metadata that we never write."""
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("duplicate key")
+    entries.pop("__metadata__", None)
+    return entries
+
+
+def _offsets(manifest: Manifest) -> list[int]:
+    """Return where each array of our own layout begins, after the header."""
+    offsets, offset = [], 0
+    for _, dtype, shape in manifest:
+        offsets.append(offset)
+        offset += _count(shape) * DTYPES[dtype].itemsize
+    return offsets
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    """Return the product of the sides; exact, where NumPy's would overflow."""
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def _corrupted(path: Path, found: str) -> CorruptedError:
+    return CorruptedError(
+        f"{path.name}: {found}. Nothing was read from it. "
+        "Restore the file from a backup, or resume the run so that it is made again."
+    )

@@ -1,0 +1,18 @@
+"""What all tests share: where the real data sets are, and how slow tests are left to their targets."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent / "scenarios"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = Path(os.environ.get("HOSPITIUM_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data sets are not at {folder} (HOSPITIUM_DATA names another place)")
+    return folder

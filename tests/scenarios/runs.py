@@ -1,0 +1,60 @@
+"""How the scenario tests run a federation of least-squares sites in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hospitium import algorithms, federation
+from hospitium.plan import Plan
+from hospitium.plan.schema import AlgorithmSection, RoundsSection
+from hospitium.state.ledger import RunLedger
+from hospitium.testing.fakes import (
+    DirectEngine,
+    Quiet,
+    SiteFunction,
+    first_params,
+    least_squares_sites,
+)
+from hospitium.types import Seat, State, Sums
+
+
+def score_of(sums: Sums) -> float | None:
+    return -sums["loss"][0] / sums["loss"][1] if "loss" in sums else None
+
+
+def small_plan(rounds: int = 4, quorum: int = 2, **algorithm: object) -> Plan:
+    return Plan(
+        rounds=RoundsSection(count=rounds, quorum=quorum, deadline_s=5.0, keep_last=2),
+        algorithm=replace(AlgorithmSection(ema=0.9), **algorithm),
+    )
+
+
+def sites_by_name() -> dict[str, SiteFunction]:
+    return {site.site_id: site for site in least_squares_sites()}
+
+
+def seats() -> list[Seat]:
+    return [Seat(site_id=s.site_id, num_cases=s.num_cases) for s in least_squares_sites()]
+
+
+def create(folder: Path, plan: Plan) -> None:
+    RunLedger.create(folder, run_id="r", plan=plan, seats=seats(), facts={})
+
+
+def go_on(
+    folder: Path, sites: Mapping[str, SiteFunction] | None = None, order: object = sorted
+) -> tuple[State, dict[str, object]]:
+    """Run or resume, to the end; return the last state and the ledger's record."""
+    ledger = RunLedger(folder, score_of=score_of)
+    algorithm = algorithms.build(
+        ledger.plan, run_id="r", seats=ledger.seats, first_params=first_params
+    )
+    engine = DirectEngine(sites=sites or sites_by_name(), order=order)
+    try:
+        state = federation.run(ledger.plan, algorithm, engine, ledger, Quiet())
+        ledger.finished(last_sums={"loss": (1, 1)})
+        return state, ledger.record()
+    finally:
+        ledger.close()
