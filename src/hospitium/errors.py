@@ -23,6 +23,13 @@ class UsageError(HospitiumError):
     exit_status = 2
 
 
+class InterruptedRunError(HospitiumError):
+    """A person or the system asked the command to stop; what was committed is kept."""
+
+    code = "E003"
+    exit_status = 130
+
+
 # --- what was agreed -------------------------------------------------------------------------
 
 
@@ -154,6 +161,7 @@ class PartitionError(HospitiumError):
 ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     HospitiumError,
     UsageError,
+    InterruptedRunError,
     PlanError,
     PluginError,
     QuorumError,

@@ -9,7 +9,7 @@ from pathlib import Path
 from hospitium import algorithms, federation
 from hospitium.plan import Plan
 from hospitium.plan.schema import AlgorithmSection, RoundsSection
-from hospitium.state.ledger import RunLedger
+from hospitium.state.ledger import Chosen, RunLedger
 from hospitium.testing.fakes import (
     DirectEngine,
     Quiet,
@@ -54,7 +54,17 @@ def go_on(
     engine = DirectEngine(sites=sites or sites_by_name(), order=order)
     try:
         state = federation.run(ledger.plan, algorithm, engine, ledger, Quiet())
-        ledger.finished(last_sums={"loss": (1, 1)})
+        if not ledger.is_finished:
+            ledger.finished(
+                Chosen(
+                    round_number=ledger.best_round(),
+                    slot="params",
+                    digest=ledger.digests_after(ledger.best_round())["params"],
+                    reason="best",
+                    threshold=None,
+                    sums={},
+                )
+            )
         return state, ledger.record()
     finally:
         ledger.close()

@@ -103,9 +103,7 @@ def _value(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     if str(kind).startswith("tuple"):
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise ValueError("expected a list of texts")
-        return tuple(value)
+        return _list(value, float if "float" in str(kind) else str)
     if "Mapping" in str(kind):
         if not isinstance(value, Mapping):
             raise ValueError("expected a table")
@@ -114,6 +112,14 @@ def _value(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
         raise ValueError(f"expected {_KIND_NAMES[kind]}")
     _check_bounds(value, bounds)
     return value
+
+
+def _list(value: Any, kind: type[float] | type[str]) -> tuple[Any, ...]:
+    """Return a list as a tuple of texts or of numbers."""
+    wanted = (int, float) if kind is float else (str,)
+    if not isinstance(value, list | tuple) or not all(type(item) in wanted for item in value):
+        raise ValueError(f"expected a list of {'numbers' if kind is float else 'texts'}")
+    return tuple(kind(item) for item in value)
 
 
 def _check_bounds(value: Any, bounds: Mapping[str, Any]) -> None:

@@ -114,12 +114,12 @@ class AlgorithmSection:
 class TrainingSection:
     """What a site does in a round."""
 
-    steps: int = key(30, "optimizer steps per round, equal at all sites", low=1, high=100_000)
+    steps: int = key(5, "optimizer steps per round, equal at all sites", low=1, high=100_000)
     batch_size: int = key(32, "cases per step", low=1, high=65_536)
     optimizer: str = key("adamw", "adamw, or sgd with Nesterov momentum", choices=("adamw", "sgd"))
-    lr: float = key(0.001, "the highest learning rate", above=0.0)
+    lr: float = key(0.004, "the highest learning rate", above=0.0)
     momentum: float = key(0.9, "sgd only", low=0.0, high=0.9999)
-    weight_decay: float = key(0.01, "decoupled", low=0.0)
+    weight_decay: float = key(0.05, "decoupled; not on biases and norms", low=0.0)
     schedule: str = key(
         "cosine",
         "over the total of all rounds' steps, not restarted",
@@ -129,15 +129,19 @@ class TrainingSection:
         0.05, "share of all steps in which the rate rises (at most 200 steps)", low=0.0, high=0.5
     )
     moments: str = key(
-        "reset",
+        "keep",
         "optimizer state between rounds: reset, or keep at the site (it never travels)",
         choices=("reset", "keep"),
     )
     loss: str = key("cross_entropy", "a name of the loss registry")
     class_weighting: str = key(
-        "balanced", "weight of a class in the loss: none, or balanced over the federation's counts",
-        choices=("none", "balanced"),
-    )  # fmt: skip
+        "logit_adjusted",
+        "none; balanced: over all sites' counts; logit_adjusted: by the site's own label shares",
+        choices=("none", "balanced", "logit_adjusted"),
+    )
+    class_weights: tuple[float, ...] = key(
+        (), "the weights themselves; filled in from the sites' counts when a balanced run starts"
+    )
     label_smoothing: float = key(0.0, "", low=0.0, high=0.5)
     augment: str = key(
         "radiograph",
@@ -151,7 +155,7 @@ class TrainingSection:
 class RoundsSection:
     """How many rounds, who must answer, and how long is waited."""
 
-    count: int = key(20, "rounds", low=1, high=100_000)
+    count: int = key(200, "rounds", low=1, high=100_000)
     quorum: int = key(
         2, "the fewest sites whose updates make a round; below it the model stays", low=1
     )
@@ -166,7 +170,7 @@ class EvaluationSection:
     """How the model that is used is chosen, and what is measured."""
 
     choose: str = key(
-        "best",
+        "last",
         "which round's params are used: best on validation, or last",
         choices=("best", "last"),
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hospitium.errors import StateConflictError
+from hospitium.errors import StateConflictError, UnknownRunError
 from hospitium.plan import Plan
 from hospitium.plan.reading import plan_from_dict
 from hospitium.state import durable
@@ -24,6 +25,23 @@ from hospitium.types import Json, LeftOut, Result, Seat, State, Sums, Task, Upda
 
 NO_ANSWER = "no_answer"
 """Why a site is left out that was asked and never heard of again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The params that a run comes to: of which round, of which kind, under which digest, and why.
+
+    ``slot`` is ``"params"`` or the name of a slot of the state, such as ``"ema"``; ``threshold``
+    is the operating point for two classes, from validation cases; None where there is none.
+    ``sums`` are the validation sums that the threshold and the choice were made on.
+    """
+
+    round_number: int
+    slot: str
+    digest: str
+    reason: str
+    threshold: float | None
+    sums: Mapping[str, Sequence[int]]
 
 
 class RunLedger:
@@ -41,8 +59,15 @@ class RunLedger:
         self.folder = folder
         self.store = Store(folder / "store")
         self._database = Database(folder / "ledger.sqlite")
-        self._score_of = score_of
-        row = self._database.rows("SELECT * FROM run")[0]
+        self.score_of = score_of
+        rows = self._database.rows("SELECT * FROM run")
+        if not rows:
+            self._database.close()
+            raise UnknownRunError(
+                f"{folder.name}: the run was never begun: its first entry is missing. Nothing was "
+                "changed. Start it again."
+            )
+        row = rows[0]
         self.run_id: str = row["run_id"]
         self.plan: Plan = plan_from_dict(json.loads(row["plan"]), where=f"ledger of {self.run_id}")
         self.seats = tuple(
@@ -50,6 +75,7 @@ class RunLedger:
             for site_id, num_cases in json.loads(row["seats"])
         )
         self.facts: Mapping[str, Json] = json.loads(row["facts"])
+        self.created = datetime.fromisoformat(row["created_utc"])
 
     @classmethod
     def create(
@@ -90,6 +116,17 @@ class RunLedger:
         finally:
             database.close()
 
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether the first entry of a run was committed in this folder."""
+        if not (folder / "ledger.sqlite").is_file():
+            return False
+        database = Database(folder / "ledger.sqlite")
+        try:
+            return bool(database.rows("SELECT 1 FROM run"))
+        finally:
+            database.close()
+
     def close(self) -> None:
         """Close the database; safe to call twice."""
         self._database.close()
@@ -114,7 +151,7 @@ class RunLedger:
         number = task.round_number
         found = self._round(number)
         if found is None:
-            self.store.put(task.params)
+            self.store.put(task.params, digest=task.base_digest)
             with self._database.transaction("opened") as change:
                 self._insert_round(change, task)
                 for site_id in sorted(site_ids):
@@ -236,18 +273,28 @@ class RunLedger:
 
     # --- what operations ask for -----------------------------------------------------------
 
-    def finished(self, *, last_sums: Sums) -> None:
-        """Record the score of the last params, and that the run is done."""
-        if self.is_finished:
-            return
-        with self._database.transaction("finished") as change:
+    def scored(self, round_number: int, sums: Sums) -> None:
+        """Record the validation metric of the params that the last round made."""
+        with self._database.transaction("scored") as change:
             change.execute(
-                "UPDATE rounds SET score = ? WHERE round_number = ?",
-                (self._finite_score(last_sums), self.plan.rounds.count),
+                "UPDATE rounds SET score = ? WHERE round_number = ? AND score IS NULL",
+                (self._finite_score(sums), round_number),
             )
+
+    def finished(self, chosen: Chosen) -> None:
+        """Record which params are the result, and that the run is done."""
+        with self._database.transaction("finished") as change:
             change.change_one(
-                "UPDATE run SET status = 'finished' WHERE status = 'running'", (), what="Finishing"
+                "UPDATE run SET status = 'finished', chosen = ? WHERE status = 'running'",
+                (_json(asdict(chosen)),),
+                what=f"Finishing {self.run_id}",
             )
+        self.store.keep_only(self._wanted())
+
+    def chosen(self) -> Chosen | None:
+        """Return which params are the result of this run; None before it is finished."""
+        text = self._database.rows("SELECT chosen FROM run")[0]["chosen"]
+        return Chosen(**json.loads(text)) if text else None
 
     @property
     def is_finished(self) -> bool:
@@ -268,6 +315,11 @@ class RunLedger:
         )
         return int(rows[0]["round_number"]) if rows else self.last_closed
 
+    def best_score(self) -> float | None:
+        """Return the best validation score of any round; higher is better."""
+        best: float | None = self._database.rows("SELECT max(score) AS best FROM rounds")[0]["best"]
+        return best
+
     def state_after(self, round_number: int) -> State:
         """Return the state that a round made, where its params are still kept.
 
@@ -277,6 +329,12 @@ class RunLedger:
         row = self._round(round_number)
         assert row is not None and row["status"] == "closed", round_number
         return self._state(row)
+
+    def digests_after(self, round_number: int) -> dict[str, str]:
+        """Return the digest of each kind of params that a closed round made."""
+        row = self._round(round_number)
+        assert row is not None and row["status"] == "closed", round_number
+        return {"params": row["params_digest"], **json.loads(row["slots"])}
 
     def record(self) -> dict[str, Any]:
         """Return all that happened but times and interruptions: what a resumed run must equal."""
@@ -289,7 +347,7 @@ class RunLedger:
             "FROM seats ORDER BY round_number, site_id"
         )
         refusals = self._database.rows("SELECT * FROM refusals ORDER BY 1, 2, 3, 4")
-        run = self._database.rows("SELECT run_id, plan_digest, seats, status FROM run")
+        run = self._database.rows("SELECT run_id, plan_digest, seats, status, chosen FROM run")
         return {
             "run": dict(run[0]),
             "rounds": [dict(row) for row in rounds],
@@ -333,9 +391,9 @@ class RunLedger:
 
     def _wanted(self) -> set[str]:
         """Return the digests that the ledger still needs."""
-        last = self.last_closed
+        last, chosen = self.last_closed, self.chosen()
         keep = {last - back for back in range(self.plan.rounds.keep_last)} | {self.best_round()}
-        wanted = set()
+        wanted = {chosen.digest} if chosen else set()
         for row in self._database.rows("SELECT * FROM rounds"):
             if row["status"] == "open":
                 wanted.add(row["base_digest"])
@@ -348,7 +406,7 @@ class RunLedger:
         return wanted | {row["digest"] for row in open_updates}
 
     def _finite_score(self, sums: Sums) -> float | None:
-        score = self._score_of(sums)
+        score = self.score_of(sums)
         return score if score is not None and math.isfinite(score) else None
 
     def _last_closed(self) -> Any:

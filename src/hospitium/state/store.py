@@ -24,9 +24,12 @@ class Store:
         assert re.fullmatch(r"[0-9a-f]{64}", digest), digest
         return self.folder / f"{digest}.safetensors"
 
-    def put(self, params: Params) -> str:
-        """Write params, durably, unless they are here already; return their digest."""
-        digest = blob.digest_of(params)
+    def put(self, params: Params, *, digest: str | None = None) -> str:
+        """Write params, durably, unless they are here already; return their digest.
+
+        A caller that has just computed their digest may hand it in, to spare a second time.
+        """
+        digest = digest or blob.digest_of(params)
         path = self.path(digest)
         if not path.exists():
             durable.write_atomically(path, lambda file: blob.write(file, params))
@@ -68,5 +71,6 @@ class Store:
         """Delete all other params, and what interrupted writes left behind."""
         for digest in sorted(self.digests() - set(digests)):
             durable.delete(self.path(digest))
-        for left in sorted([*self.folder.glob(".*.part"), *self.incoming.iterdir()]):
-            durable.delete(left)
+        for left in sorted([*self.folder.glob(".*.part"), *self.incoming.rglob("*")]):
+            if left.is_file():
+                durable.delete(left)

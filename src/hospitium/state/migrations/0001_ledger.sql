@@ -7,6 +7,7 @@ CREATE TABLE run (
   seats       TEXT NOT NULL,          -- JSON: [[site_id, num_cases], ...]
   facts       TEXT NOT NULL,          -- JSON: command, versions, partition
   status      TEXT NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'finished')),
+  chosen      TEXT,                   -- JSON: which params are the result, and why
   created_utc TEXT NOT NULL
 ) STRICT;
 

@@ -1,0 +1,112 @@
+"""The command ``hospitium``: nouns, verbs, and how errors become words and an exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from hospitium import __version__
+from hospitium.cli import plan, run
+from hospitium.cli.demo import demo
+from hospitium.cli.output import Context, print_error, print_json
+from hospitium.errors import HospitiumError, InterruptedRunError
+
+app = typer.Typer(
+    name="hospitium",
+    help="Hospitals train one medical-imaging model together, without sharing a single scan.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo)
+app.add_typer(plan.app, name="plan")
+app.add_typer(run.app, name="run")
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for settings, runs and stores. Default: HOSPITIUM_HOME, else ~/.hospitium."
+        ),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks. They may name files.")
+    ] = False,
+) -> None:
+    """Hospitals train one medical-imaging model together, without sharing a single scan."""
+    context.obj = Context(home_folder=home, debug=debug)
+
+
+@app.command()
+def version(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the version of Hospitium and of what results depend on."""
+    if as_json:
+        from hospitium.operations.versions import versions
+
+        print_json(versions())
+    else:
+        typer.echo(f"hospitium {__version__}")
+
+
+def main() -> None:
+    """Run the command line; every foreseen failure is a sentence, a code and an exit status."""
+    signal.signal(signal.SIGTERM, _stop)
+    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except HospitiumError as error:
+        _fail(error.code, str(error), error.exit_status, as_json=as_json, debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        stopped = InterruptedRunError(
+            "Interrupted. Every closed round and every accepted update is kept. Go on with "
+            "`hospitium run resume RUN`; `hospitium run list` names the runs."
+        )
+        _fail(stopped.code, str(stopped), stopped.exit_status, as_json=as_json, debug=False)
+    except Exception as error:
+        if _is_usage(error):
+            _fail("E002", f"{error.format_message()} See `hospitium --help`.", 2,  # type: ignore[attr-defined]
+                  as_json=as_json, debug=debug)  # fmt: skip
+        _fail(
+            "E001",
+            f"Something that should not happen did: {type(error).__name__}: {error}. What was "
+            "committed before is intact. Run the command again with --debug (before the noun) and "
+            "send the traceback to the developers; it may name files.",
+            1,
+            as_json=as_json,
+            debug=debug,
+        )
+
+
+def _is_usage(error: Exception) -> bool:
+    """Whether this is the parser's complaint about the command line."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _fail(code: str, text: str, status: int, *, as_json: bool, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print_error(code, text, as_json=as_json)
+    sys.exit(status)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Treat a polite request to stop like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""``hospitium plan``: write a plan from a template, check it, show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hospitium.cli.output import print_json
+
+app = typer.Typer(help="What a federation agrees to run.", no_args_is_help=True)
+
+
+@app.command()
+def new(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("plan.toml"),
+    template: Annotated[
+        str, typer.Option(help="xray-classification, xray-fedprox or fundus-classification.")
+    ] = "xray-classification",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write a plan with every key, its default and what it means."""
+    from hospitium.operations.plans import new_plan
+
+    written = new_plan(path, template_name=template)
+    if as_json:
+        print_json(written)
+    else:
+        typer.echo(f"{path} was written. Edit it, then run `hospitium plan check {path}`.")
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A plan file.")],
+    sites: Annotated[int | None, typer.Option(help="How many sites will take part.")] = None,
+    plugin: Annotated[Path | None, typer.Option(help="Plug-in file the plan uses.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find everything wrong with a plan at once; exit status 3 if anything is."""
+    from hospitium.operations.plans import check as check_plan
+
+    found = check_plan(path, num_sites=sites, plugin=plugin)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(
+            f"{path}: no problem found. {found['rounds']} rounds, {found['steps_per_site']:,} "
+            f"steps at each site. Digest {found['digest']}."
+        )
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A plan file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show every value of a plan, defaults included, and its digest."""
+    from hospitium.operations.plans import show as show_plan
+
+    found = show_plan(path)
+    if as_json:
+        print_json({"digest": found["digest"], "plan": found["plan"]})
+    else:
+        typer.echo(f"# digest {found['digest']}\n{found['toml']}", nl=False)

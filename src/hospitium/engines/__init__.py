@@ -1,0 +1,1 @@
+"""How tasks and updates travel between the coordinator and the sites."""

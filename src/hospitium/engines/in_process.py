@@ -1,0 +1,147 @@
+"""All sites of a federation on one machine, sharing a pool of worker processes.
+
+The reference implementation of the `Engine` port: no server and no network, yet every task and
+every update crosses a process boundary as canonical bytes and a params file, and passes the gate.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hospitium.engines.site_worker import answer_request
+from hospitium.engines.workers import Handler, WorkerDiedError, WorkerPool
+from hospitium.errors import CorruptedError, UpdateError
+from hospitium.plan import Plan
+from hospitium.state.store import Store
+from hospitium.types import Answer, LeftOut, Task, Update
+from hospitium.wire import blob
+from hospitium.wire.canonical import canonical_json
+from hospitium.wire.envelope import decode_update, encode_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSite:
+    """Where a simulated site's own files are, and how many training cases it enrolled with."""
+
+    site_id: str
+    cases: Path
+    folder: Path
+    num_cases: int
+
+
+class InProcess:
+    """An engine whose sites take turns on this machine's cores.
+
+    A site's deadline runs from the moment a worker takes its task: in a simulation, waiting for a
+    core is not the site's fault. A site that is killed at its deadline leaves no file behind that
+    the next round would take for an answer.
+
+    Args:
+        plan: What is run; each task names its digest.
+        sites: The sites.
+        store: The run's store: workers read params from it and leave updates in its ``incoming``.
+        pool: Worker processes, shared with other runs; None makes an own pool, closed with it.
+        plugin: Path of a plug-in file, loaded in the workers.
+        handler: What a worker does with a request; tests of the contract put their own.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        sites: Sequence[LocalSite],
+        store: Store,
+        pool: WorkerPool | None = None,
+        plugin: Path | None = None,
+        handler: Handler = answer_request,
+    ) -> None:
+        self._plan = plan
+        self._sites = {site.site_id: site for site in sites}
+        self._store = store
+        self._owns_pool = pool is None
+        self._pool = pool or WorkerPool(handler)
+        self._plugin = plugin
+
+    def select(self, *, round_number: int) -> Sequence[str]:
+        """Every site is asked in every round."""
+        return sorted(self._sites)
+
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+        """Put the task in line for each site and yield each answer as it arrives."""
+        if not site_ids:
+            return
+        self._store.put(task.params, digest=task.base_digest)
+        waiting = {
+            self._pool.submit(self._request(task, site_id), deadline_s=deadline_s): site_id
+            for site_id in site_ids
+        }
+        try:
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda item: waiting[item]):
+                    yield self._answer(task, waiting.pop(future), future)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Stop the workers, if they are this engine's own."""
+        if self._owns_pool:
+            self._pool.close()
+
+    def _request(self, task: Task, site_id: str) -> bytes:
+        """Return what a worker is told: the envelope, and where this site's files are."""
+        site = self._sites[site_id]
+        return canonical_json(
+            {
+                "task": base64.b64encode(encode_task(task)).decode(),
+                "params": str(self._store.path(task.base_digest)),
+                "outbox": str(self._store.incoming / site_id),
+                "plan": self._plan.as_dict(),
+                "site_id": site_id,
+                "cases": str(site.cases),
+                "folder": str(site.folder),
+                "num_cases": site.num_cases,
+                "plugin": str(self._plugin or ""),
+            }
+        )
+
+    def _answer(self, task: Task, site_id: str, future: Future[bytes]) -> Answer:
+        """Turn what came of a request into an answer; nothing a site does raises here."""
+        try:
+            reply: Mapping[str, Any] = json.loads(future.result())
+        except TimeoutError:
+            return LeftOut(site_id=site_id, reason="deadline")
+        except WorkerDiedError as error:
+            return LeftOut(site_id=site_id, reason=f"died: {error}")
+        if "error" in reply:
+            return LeftOut(site_id=site_id, reason=f"error: {reply['error']}"[:200])
+        try:
+            return self._update(task, site_id, base64.b64decode(reply["envelope"]))
+        except UpdateError as error:
+            return LeftOut(site_id=site_id, reason=error.reason)
+
+    def _update(self, task: Task, site_id: str, envelope: bytes) -> Update:
+        """Pass an envelope and its file through the gate; the change stays in the file, mapped."""
+        update, digest = decode_update(envelope)
+        if update.site_id != site_id:
+            raise UpdateError("identity", f"{site_id} sent an update in another site's name.")
+        if not digest:
+            return update
+        path = self._store.incoming / site_id / f"{digest}.safetensors"
+        try:
+            delta = blob.read(path, manifest=blob.manifest_of(task.params))
+            found = blob.file_digest(path)
+        except (CorruptedError, OSError) as error:
+            raise UpdateError(
+                "header", f"{site_id} sent a file that is not its model's."
+            ) from error
+        if found != digest:
+            raise UpdateError("blob_digest", f"{site_id} sent a file of another digest.")
+        return replace(update, delta=delta, path=str(path))

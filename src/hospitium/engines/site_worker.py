@@ -1,0 +1,78 @@
+"""What a worker process does with a request: answer one task as one site, and say how it went."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import traceback
+from functools import lru_cache
+from pathlib import Path
+
+from hospitium.errors import HospitiumError, SiteError
+from hospitium.plan import Plan
+from hospitium.plan.reading import plan_from_dict
+from hospitium.site.agent import Site, answer
+from hospitium.site.consent import Consent
+from hospitium.site.egress import release
+from hospitium.training import Trainer, trainer_for
+from hospitium.training.plugins import load_plugin
+from hospitium.wire import blob
+from hospitium.wire.canonical import canonical_json
+from hospitium.wire.envelope import decode_task
+
+
+def answer_request(request: bytes) -> bytes:
+    """Answer one task for one site; every failure becomes words that may travel.
+
+    What helps the site's own staff, with its traceback, is appended to ``site.log`` in the site's
+    folder and goes no further.
+    """
+    fields = json.loads(request)
+    folder = Path(fields["folder"])
+    try:
+        return canonical_json({"envelope": _answer(fields, folder)})
+    except SiteError as error:
+        _log(folder, error.detail)
+        return canonical_json({"error": error.public})
+    except HospitiumError as error:
+        _log(folder, traceback.format_exc())
+        return canonical_json({"error": f"the site failed with {error.code}"})
+    except Exception as error:
+        _log(folder, traceback.format_exc())
+        return canonical_json({"error": f"the site failed ({type(error).__name__})"})
+
+
+def _answer(fields: dict[str, str], folder: Path) -> str:
+    """Return the envelope of the site's update, in base64."""
+    params = blob.read(Path(fields["params"]))
+    task = decode_task(base64.b64decode(fields["task"]), params=params)
+    plan, trainer = _prepared(json.dumps(fields["plan"], sort_keys=True), fields["plugin"])
+    site = Site(
+        site_id=fields["site_id"],
+        cases_folder=Path(fields["cases"]),
+        folder=folder,
+        consent=Consent(plan_digest=plan.digest, num_cases=int(fields["num_cases"])),
+    )
+    update = answer(task, plan=plan, site=site, trainer=trainer)
+    envelope, _ = release(
+        update, task=task, outbox=Path(fields["outbox"]), record=folder / "egress.jsonl"
+    )
+    return base64.b64encode(envelope).decode()
+
+
+@lru_cache(maxsize=4)
+def _prepared(plan_json: str, plugin: str) -> tuple[Plan, Trainer]:
+    """Build a plan's trainer once for each worker; one torch thread, deterministic."""
+    plan = plan_from_dict(json.loads(plan_json))
+    trainer = trainer_for(plan, plugin=load_plugin(Path(plugin)) if plugin else None)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    return plan, trainer
+
+
+def _log(folder: Path, text: str) -> None:
+    """Keep what happened for the site's own staff."""
+    if text:
+        with (folder / "site.log").open("a", encoding="utf-8") as file:
+            file.write(text.rstrip() + "\n")

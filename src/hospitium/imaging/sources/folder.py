@@ -1,0 +1,298 @@
+"""A folder of image files with a table of labels -> `Cases`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hospitium.errors import DataError
+from hospitium.imaging.cases import Cases
+from hospitium.imaging.files import read_file
+from hospitium.imaging.instance import SKIP_REASONS, Instance, Skip, SkipError, unusable
+from hospitium.imaging.pipeline import Harmonise
+from hospitium.imaging.sources.labels import MISSING, encode_labels, encode_splits
+from hospitium.imaging.sources.paths import ImageFolder
+from hospitium.imaging.sources.tables import Columns, Table, choose_columns, read_table
+from hospitium.imaging.splitting import (
+    assign_splits,
+    complete_splits,
+    join_duplicates,
+    require_all_splits,
+)
+
+_LOG = logging.getLogger(__name__)
+_TABLE = "labels.csv"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One file that the table names."""
+
+    path: Path
+    label: int
+    split: int | None
+    fields: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What has been read so far: parallel lists, and counts by code.
+
+    ``images`` has room for every file; the first ``len(rows)`` are filled.
+    """
+
+    images: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    digests: list[bytes] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    details: list[str] = field(default_factory=list)
+
+    def skip(self, skip: Skip) -> None:
+        """Count something that is left out; its detail goes to the site's own log."""
+        self.skipped[skip.reason] += 1
+        self.details.append(f"{skip.reason}: {skip.detail}")
+        _LOG.info("left out: %s: %s", skip.reason, skip.detail)
+
+
+def read_folder(
+    path: Path,
+    *,
+    harmonise: Harmonise,
+    seed: int,
+    columns: Columns | None = None,
+    progress: Progress | None = None,
+) -> Cases:
+    """Read the images that a table names, with their labels.
+
+    Args:
+        path: A folder with ``labels.csv`` (or one other ``.csv`` or ``.tsv``), or the table
+            itself; images are named relative to its folder. PNG, JPEG, TIFF and DICOM are told by
+            their content. A name of a folder stands for every image below it.
+        harmonise: How an image becomes a case; it must have a size.
+        seed: The plan's seed, for splits that are not given.
+        columns: Which column means what, where the names are not usual ones.
+        progress: Told how many files of how many were tried.
+
+    Returns:
+        One case for each readable image, in the order of the table. ``columns`` holds every
+        column that is not image, label, subject or split, and the site also as ``"site"``.
+        Without a subject column DICOM images belong to their patient, others to themselves;
+        exact copies are one subject. What was left out is counted in ``skipped``.
+
+    Raises:
+        DataError: No table, no such column, no usable image, or too few subjects to split.
+    """
+    table = read_table(_table_path(path))
+    chosen = choose_columns(table, columns or Columns())
+    found = _Found()
+    found.notes.update(table.notes)
+    if table.num_bad_rows:
+        found.skipped["bad_row"] = table.num_bad_rows
+    is_split_named = bool(columns and columns.split)
+    given = _given_splits(table, chosen, found, is_named=is_split_named)
+    labels, classes = encode_labels(
+        [row[chosen["label"]] for row in table.rows],
+        where=f'{table.path}, column "{table.names[chosen["label"]]}"',
+    )
+    rows = list(_rows(table, chosen, labels, given, found))
+    assert harmonise.size is not None
+    found.images = np.empty((len(rows), harmonise.channels, *harmonise.size), np.float32)
+    for number, row in enumerate(rows, start=1):
+        _read_row(row, found, harmonise)
+        if progress is not None:
+            progress(number, len(rows))
+    _require_some(table.path, found, num_rows=len(table.rows))
+    return _cases(table, chosen, found, classes=classes, seed=seed, has_splits=given is not None)
+
+
+def _table_path(path: Path) -> Path:
+    """Return the table of a folder: ``labels.csv``, or the only one there is."""
+    if not path.is_dir():
+        return path
+    if (path / _TABLE).is_file():
+        return path / _TABLE
+    try:
+        tables = sorted(p for p in path.iterdir() if p.suffix.lower() in (".csv", ".tsv"))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be listed ({error.strerror}). Nothing was read. Check that this "
+            "account may read the folder."
+        ) from error
+    if len(tables) != 1:
+        raise DataError(
+            f"{path}: no {_TABLE}, and {len(tables)} other tables. Nothing was read. Put a "
+            f"{_TABLE} there, with a head line and the columns image and label; or name the table."
+        )
+    return tables[0]
+
+
+def _given_splits(
+    table: Table, chosen: dict[str, int], found: _Found, *, is_named: bool
+) -> list[int | None] | None:
+    """Return the split of each row, or None where the table gives none.
+
+    A column that only looks like splits, as ``fold`` with numbers does, is ignored with a note.
+    """
+    if "split" not in chosen:
+        return None
+    words = [row[chosen["split"]] for row in table.rows]
+    splits = encode_splits(words)
+    if any(split is not None for split in splits):
+        return splits
+    if is_named:
+        raise DataError(
+            f'{table.path}: column "{table.names[chosen["split"]]}" holds '
+            f"{', '.join(sorted(set(words))[:5])}, expected train, val and test. Nothing was read. "
+            "Name another split column, or none: then the split is made by subject."
+        )
+    del chosen["split"]
+    found.notes["split_column_ignored"] += 1
+    return None
+
+
+def _rows(
+    table: Table,
+    chosen: Mapping[str, int],
+    labels: npt.NDArray[np.int64],
+    given: Sequence[int | None] | None,
+    found: _Found,
+) -> Iterator[_Row]:
+    """Yield each file once, in the order of the table; count what is left out."""
+    folder = ImageFolder(table.path.parent)
+    rows: dict[Path, _Row] = {}
+    conflicts: set[Path] = set()
+    for number, cells in enumerate(table.rows):
+        try:
+            if labels[number] == MISSING:
+                raise SkipError("no_label", f"row {number + 2}")
+            split = None if given is None else given[number]
+            if given is not None and split is None:
+                raise SkipError("unknown_split", f"row {number + 2}")
+            paths, notes = folder.find(cells[chosen["image"]])
+        except SkipError as error:
+            found.skip(error.skip)
+            continue
+        found.notes.update(notes)
+        for path in paths:
+            row = _Row(path=path, label=int(labels[number]), split=split, fields=cells)
+            if rows.setdefault(path, row) is row:
+                continue
+            found.notes["duplicate_row"] += 1
+            if rows[path].label != row.label:
+                conflicts.add(path)
+    for path in sorted(conflicts):
+        found.skip(Skip(reason="label_conflict", detail=str(path)))
+    yield from (row for path, row in rows.items() if path not in conflicts)
+
+
+def _read_row(row: _Row, found: _Found, harmonise: Harmonise) -> None:
+    """Read one file and keep it, or count why not."""
+    instance = read_file(row.path)
+    skip = instance if isinstance(instance, Skip) else unusable(instance)
+    if skip is not None or isinstance(instance, Skip):
+        assert skip is not None
+        found.skip(Skip(reason=skip.reason, detail=skip.detail or str(row.path)))
+        return
+    found.notes.update(instance.notes)
+    if instance.is_colour != (harmonise.channels == 3):
+        found.notes["colour_to_grey" if instance.is_colour else "grey_to_colour"] += 1
+    found.images[len(found.rows)] = harmonise.apply(instance)
+    found.digests.append(_digest(instance))
+    found.patients.append(instance.subject)
+    found.rows.append(row)
+
+
+def _digest(instance: Instance) -> bytes:
+    """Return what is equal for exactly equal pixels, whatever file they came in."""
+    shape = str(instance.values.shape).encode()
+    pixels = np.ascontiguousarray(instance.values)
+    return hashlib.blake2b(pixels.data, digest_size=16, salt=shape[:16]).digest()
+
+
+def _require_some(where: Path, found: _Found, *, num_rows: int) -> None:
+    if found.rows:
+        return
+    counts = "\n".join(
+        f"  {count} x {reason}: {SKIP_REASONS[reason]}"
+        for reason, count in found.skipped.most_common()
+    )
+    first = f" The first: {found.details[0]}." if found.details else ""
+    raise DataError(
+        f"{where}: none of {num_rows} rows gives a usable image, expected at least one of each "
+        f"split. Nothing was kept.\n{counts}\n"
+        f"Mend what is counted most, then try again.{first}"
+    )
+
+
+def _cases(
+    table: Table,
+    chosen: Mapping[str, int],
+    found: _Found,
+    *,
+    classes: tuple[str, ...],
+    seed: int,
+    has_splits: bool,
+) -> Cases:
+    labels = [row.label for row in found.rows]
+    subjects, num_copies = join_duplicates(
+        subjects=_subjects(table, chosen, found), digests=found.digests
+    )
+    found.notes["duplicate_image"] += num_copies
+    if has_splits:
+        given = np.array([row.split for row in found.rows], dtype=np.uint8)
+        found.notes["subject_across_splits"] += _num_across(subjects, given)
+        splits, more = complete_splits(splits=given, subjects=subjects, labels=labels, seed=seed)
+        found.notes.update(more)
+    else:
+        splits = assign_splits(subjects=subjects, labels=labels, seed=seed)
+        require_all_splits(splits, num_subjects=len(set(subjects)))
+    return Cases(
+        images=found.images[: len(found.rows)],
+        labels=np.array(labels, dtype=np.int64),
+        subjects=np.array(subjects, dtype=np.str_),
+        splits=splits,
+        classes=classes,
+        columns=_further_columns(table, chosen, found.rows),
+        skipped=dict(sorted(found.skipped.items())),
+        notes={code: count for code, count in sorted(found.notes.items()) if count},
+    )
+
+
+def _subjects(table: Table, chosen: Mapping[str, int], found: _Found) -> list[str]:
+    """Return the subject of each case: the table's, else the patient's digest, else the file."""
+    at = chosen.get("subject")
+    named = [row.fields[at] if at is not None else "" for row in found.rows]
+    own = [row.path.relative_to(table.path.parent.resolve()).as_posix() for row in found.rows]
+    choices = zip(named, found.patients, own, strict=True)
+    return [name or patient or f"file:{path}" for name, patient, path in choices]
+
+
+def _num_across(subjects: Sequence[str], splits: npt.NDArray[np.uint8]) -> int:
+    places: defaultdict[str, set[int]] = defaultdict(set)
+    for subject, split in zip(subjects, splits.tolist(), strict=True):
+        places[subject].add(split)
+    return sum(len(found) > 1 for found in places.values())
+
+
+def _further_columns(
+    table: Table, chosen: Mapping[str, int], rows: Sequence[_Row]
+) -> dict[str, npt.NDArray[np.str_]]:
+    """Return the columns that have no other meaning, and the site's also as ``site``."""
+    used = {chosen[what] for what in ("image", "label", "subject", "split") if what in chosen}
+    wanted = {name: at for at, name in enumerate(table.names) if at not in used}
+    if "site" in chosen:
+        wanted["site"] = chosen["site"]
+    return {
+        name: np.array([row.fields[at] for row in rows], dtype=np.str_)
+        for name, at in wanted.items()
+    }

@@ -1,0 +1,81 @@
+"""What the federation is compared with: each hospital alone, and all data in one place.
+
+A baseline is a federation of one, run by the same loop with the same plan: the same model, first
+params, steps, schedule, augmentation and choice on validation. So it gets the same care, and can be
+killed and resumed like any run. Three things differ, each in the baseline's favour: nothing is
+clipped, optimizer state is kept between rounds as in plain training, and the pooled run's batches
+are as many times larger as there are sites, so that it sees as many cases as the federation did.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from hospitium.engines.workers import WorkerPool
+from hospitium.imaging.cache import read_cases
+from hospitium.imaging.cases import concatenate
+from hospitium.operations.progress import Say
+from hospitium.operations.running import plugin_of, run_to_end, sites_of
+from hospitium.operations.starting import PreparedSite, create_run, opened_site, prepare_site
+from hospitium.plan import Plan
+from hospitium.state.ledger import Chosen, RunLedger
+
+POOLED = "pooled"
+
+
+def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str, Chosen]:
+    """Train, or go on training, every baseline of a finished run; return what each came to.
+
+    Returns:
+        The result of each site alone by ``site_id``, and of all together as ``"pooled"``. A
+        federation of one site has no pooled baseline: it is one.
+    """
+    folder = ledger.folder / "baselines"
+    sites = [opened_site(site.site_id, site.cases) for site in sites_of(ledger)]
+    wanted = {site.site_id: [site] for site in sites}
+    if len(sites) > 1:
+        wanted = {POOLED: sites, **wanted}
+
+    def run(item: tuple[str, list[PreparedSite]]) -> Chosen:
+        name, members = item
+        place = folder / name
+        if not RunLedger.exists(place):
+            _create(ledger, name, members, place)
+        label = name if name == POOLED else f"{name} alone"
+        return run_to_end(place, pool=pool, say=say, label=label)
+
+    with ThreadPoolExecutor(max_workers=pool.num_workers + 1) as threads:
+        results = list(threads.map(run, wanted.items()))
+    return dict(zip(wanted, results, strict=True))
+
+
+def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
+    """Return the plan of a federation of one that stands for ``num_sites`` hospitals together."""
+    batch_size = min(65_536, plan.training.batch_size * num_sites)
+    name = plan.algorithm.name if plan.algorithm.name != "fedprox" else "fedavg"
+    return replace(
+        plan,
+        algorithm=replace(plan.algorithm, name=name, mu=0.0, clip="fixed", max_norm=1e4),
+        training=replace(plan.training, batch_size=batch_size, moments="keep", class_weights=()),
+        rounds=replace(plan.rounds, quorum=1),
+    )
+
+
+def _create(ledger: RunLedger, name: str, members: list[PreparedSite], place: Path) -> None:
+    plan = ledger.plan
+    if name == POOLED:
+        cases = concatenate([read_cases(site.cases_folder) for site in members])
+        members = [prepare_site(POOLED, cases, place / "cases")]
+        num_sites = len(ledger.seats)
+    else:
+        num_sites = 1
+    create_run(
+        place,
+        run_id=f"{ledger.run_id[:40]}.{name}"[:64],
+        plan=baseline_plan(plan, num_sites=num_sites),
+        sites=members,
+        facts={"baseline_of": ledger.run_id},
+        plugin=plugin_of(plan, str(ledger.facts.get("plugin", ""))),
+    )

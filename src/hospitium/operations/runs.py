@@ -1,0 +1,236 @@
+"""What a person can do with runs: start one from a plan and sites, list them, show one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from hospitium.errors import DataError, UsageError
+from hospitium.imaging.cache import write_cases
+from hospitium.imaging.cases import Cases, concatenate
+from hospitium.imaging.pipeline import Harmonise
+from hospitium.imaging.sources import Columns, read_source
+from hospitium.operations.progress import Say
+from hospitium.operations.running import open_ledger
+from hospitium.operations.starting import create_run, prepare_site
+from hospitium.plan import Plan, load_plan
+from hospitium.plan.checking import check_plan
+from hospitium.state import history
+from hospitium.state.home import RUN_ID, Home
+from hospitium.state.ledger import RunLedger
+from hospitium.training.plugins import Plugin, load_plugin
+
+_INTENSITY: Mapping[str, Literal["range", "percentile"]] = {
+    "range": "range",
+    "percentile": "percentile",
+}
+_SOURCE_KEYS = {"data", "image", "label", "subject", "split"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSource:
+    """Where a site of an ``in_process`` run has its data."""
+
+    site_id: str
+    data: Path
+    columns: Columns
+
+
+def read_sites(path: Path) -> list[SiteSource]:
+    """Read a sites file: one table ``[sites.NAME]`` for each site, with ``data`` and columns.
+
+    Raises:
+        UsageError: It cannot be read, or a key in it is not known.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"{path}: the sites file cannot be read ({error}). Nothing was started. "
+            'Write one table for each site: [sites.oslo] and data = "folder or NPZ".'
+        ) from error
+    sites = table.get("sites")
+    if set(table) != {"sites"} or not isinstance(sites, dict) or not sites:
+        raise UsageError(
+            f"{path}: expected only tables [sites.NAME], found {sorted(table)}. "
+            "Nothing was started."
+        )
+    return [_site(path, name, values) for name, values in sites.items()]
+
+
+def _site(path: Path, name: str, values: Any) -> SiteSource:
+    if not RUN_ID.fullmatch(name) or not isinstance(values, dict):
+        raise UsageError(f"{path}: {name!r} cannot name a site. Nothing was started.")
+    unknown = sorted(set(values) - _SOURCE_KEYS)
+    if unknown or not all(isinstance(value, str) for value in values.values()):
+        raise UsageError(
+            f"{path}: [sites.{name}] has unknown keys {unknown} or values that are not texts; "
+            f"known are {sorted(_SOURCE_KEYS)}. Nothing was started."
+        )
+    if "data" not in values:
+        raise UsageError(f"{path}: [sites.{name}] lacks the key data. Nothing was started.")
+    columns = {key: value for key, value in values.items() if key != "data"}
+    return SiteSource(
+        site_id=name, data=(path.parent / values["data"]).resolve(), columns=Columns(**columns)
+    )
+
+
+def prepare_run(
+    home: Home,
+    *,
+    plan_path: Path,
+    sites_path: Path,
+    run_id: str | None,
+    plugin_path: Path | None,
+    out: Path | None,
+    say: Say,
+    command: str,
+) -> Path:
+    """Read a plan and its sites' data and begin the run; return its folder.
+
+    Raises:
+        PlanError: The plan has problems.
+        UsageError: The sites file has.
+        DataError: A site's data cannot be used with this plan.
+    """
+    plugin = load_plugin(plugin_path) if plugin_path else Plugin()
+    plan = replace(load_plan(plan_path), plugin_sha256=plugin.sha256)
+    sources = read_sites(sites_path)
+    check_plan(plan, num_sites=len(sources), extra=plugin.extra)
+    run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    folder = home.new_run(run_id)
+    parts = {source.site_id: _read(plan, source, say=say) for source in sources}
+    sites = [
+        prepare_site(site_id, cases, folder / "data" / site_id) for site_id, cases in parts.items()
+    ]
+    write_cases(folder / "joint", concatenate([part.split("test") for part in parts.values()]))
+    create_run(
+        folder,
+        run_id=run_id,
+        plan=plan,
+        sites=sites,
+        facts={
+            "command": command,
+            "compare": True,
+            "partition": _given(parts),
+            "out": str((out or folder / "report").resolve()),
+        },
+        plugin=plugin,
+    )
+    return folder
+
+
+def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
+    """Read one site's data as the plan's data contract asks."""
+    say({"kind": "stage", "text": f"Reading the images of {source.site_id}"})
+    size = plan.data.image_size
+    cases = read_source(
+        source.data,
+        harmonise=Harmonise(
+            channels=plan.data.channels,
+            size=(size, size),
+            intensity=_INTENSITY[plan.data.intensity],
+        ),
+        seed=plan.seed,
+        columns=source.columns if source.columns.named() else None,
+    )
+    if len(cases.classes) != len(plan.task.classes):
+        raise DataError(
+            f"{source.site_id}: classes {list(cases.classes)} found, the plan has "
+            f"{list(plan.task.classes)}. Nothing was started. Mend the labels or the plan."
+        )
+    return replace(cases, classes=plan.task.classes)
+
+
+def _given(parts: Mapping[str, Cases]) -> dict[str, Any]:
+    sites = {
+        site_id: {
+            "train": cases.split("train").class_counts(),
+            "validation": cases.split("val").class_counts(),
+            "test": cases.split("test").class_counts(),
+            "shift": None,
+        }
+        for site_id, cases in parts.items()
+    }
+    return {"name": "given", "sites": sites}
+
+
+def list_runs(home: Home) -> list[dict[str, Any]]:
+    """Return one row for each run: how far it is."""
+    return [_row(home.run(run_id)) for run_id in home.runs() if RunLedger.exists(home.run(run_id))]
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    ledger = open_ledger(folder)
+    try:
+        return {
+            "run_id": ledger.run_id,
+            "status": "finished" if ledger.is_finished else "running",
+            "round": ledger.last_closed,
+            "rounds": ledger.plan.rounds.count,
+            "sites": len(ledger.seats),
+            "plan_digest": ledger.plan.digest,
+            "created_utc": ledger.created.isoformat(),
+            "report": (Path(str(ledger.facts.get("out", ""))) / "report.html").is_file(),
+        }
+    finally:
+        ledger.close()
+
+
+def show_run(home: Home, run_id: str) -> dict[str, Any]:
+    """Return what the ledger says of a run: sites, rounds, who took part, what is the result."""
+    folder = home.run(run_id)
+    ledger = open_ledger(folder)
+    try:
+        chosen = ledger.chosen()
+        return {
+            **_row(folder),
+            "folder": str(folder),
+            "out": ledger.facts.get("out"),
+            "seats": [
+                {"site_id": seat.site_id, "num_cases": seat.num_cases} for seat in ledger.seats
+            ],
+            "participation": history.participation(ledger),
+            "scores": [
+                {"round": row["round"], "score": row["score"]} for row in history.scores(ledger)
+            ],
+            "interruptions": history.interruptions(ledger),
+            "chosen": None
+            if chosen is None
+            else {
+                "round": chosen.round_number,
+                "slot": chosen.slot,
+                "digest": chosen.digest,
+                "reason": chosen.reason,
+                "threshold": chosen.threshold,
+            },
+        }
+    finally:
+        ledger.close()
+
+
+def watch_run(home: Home, run_id: str) -> Iterator[dict[str, Any]]:
+    """Yield each closed round of a run once, until the run is finished.
+
+    The caller waits between two calls; a run that nobody works on simply yields nothing new.
+    """
+    seen = 0
+    while True:
+        found = show_run(home, run_id)
+        scores = {row["round"]: row["score"] for row in found["scores"]}
+        for row in found["participation"]:
+            if seen < row["round"] <= found["round"]:
+                seen = row["round"]
+                yield {
+                    **row,
+                    "rounds": found["rounds"],
+                    "score": scores.get(row["round"] - 1),
+                    "status": found["status"],
+                }
+        if found["status"] == "finished":
+            return
+        yield {}

@@ -1,0 +1,90 @@
+"""The only way out of a site: what an update may hold, and the record of it before it leaves.
+
+An update is the change of the params, of exactly the names and shapes that came in; sums of
+integers under names from a closed list; and counts. There is no field for anything else: no text,
+no path, no identifier of a case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hospitium.errors import SiteError
+from hospitium.types import Params, Task, Update
+from hospitium.wire import blob
+from hospitium.wire.envelope import encode_update
+
+SUM_NAMES = ("n", "not_finite", "loss", "confusion", "positives", "negatives", "log_norm")
+"""What metric sums may be called; ``positives.3`` is the fourth class's ``positives``."""
+
+
+def release(update: Update, *, task: Task, outbox: Path, record: Path) -> tuple[bytes, Path | None]:
+    """Check an update against what may leave, write its bytes, record them; return both.
+
+    The bytes of the change are in a file of the outbox, named by their digest and synced, before
+    the line in the record is; nothing is sent before that line is synced.
+
+    Args:
+        update: What is to leave.
+        task: What it answers.
+        outbox: Folder for the file of the change.
+        record: The site's own log of everything that left, one JSON line each.
+
+    Returns:
+        The envelope, and the file of the change (None for a score).
+
+    Raises:
+        SiteError: The update holds something that may not leave. Nothing was written.
+    """
+    _check(update, task)
+    path, digest = (None, "") if not update.delta else _write(update.delta, outbox)
+    envelope = encode_update(replace(update, path=None), blob_digest=digest)
+    _append(
+        record,
+        {
+            "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "kind": "update" if update.delta else "scores",
+            "run_id": update.run_id,
+            "round_number": update.round_number,
+            "plan_digest": update.plan_digest,
+            "bytes": len(envelope) + (path.stat().st_size if path else 0),
+            "sha256": digest,
+            "num_arrays": len(update.delta),
+            "sums": sorted(update.sums),
+        },
+    )
+    return envelope, path
+
+
+def _check(update: Update, task: Task) -> None:
+    expected = blob.manifest_of(task.params) if task.purpose == "train" else ()
+    if blob.manifest_of(update.delta) != expected:
+        raise SiteError("egress refused an update that does not have the shape of the model")
+    unknown = sorted(name for name in update.sums if name.split(".", 1)[0] not in SUM_NAMES)
+    if unknown:
+        raise SiteError("egress refused a metric sum that is not on its list")
+
+
+def _write(delta: Params, outbox: Path) -> tuple[Path, str]:
+    """Write a change to the outbox under the name of its digest, durably."""
+    outbox.mkdir(parents=True, exist_ok=True)
+    temporary = outbox / f".{os.getpid()}.part"
+    with temporary.open("wb") as file:
+        digest = blob.write(file, delta)
+        file.flush()
+        os.fsync(file.fileno())
+    path = outbox / f"{digest}.safetensors"
+    temporary.replace(path)
+    return path, digest
+
+
+def _append(record: Path, entry: dict[str, object]) -> None:
+    """Add one line to the record, durably."""
+    with record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
