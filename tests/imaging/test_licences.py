@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 # LGPL may be linked to; GPL "WITH" an exception (GCC's run-time library) may be too
-GPL = re.compile(r"(?<![A-Za-z])A?GPL(?![^()]*\bWITH\b)|(?<!Lesser )General Public License", re.I)
+GPL = re.compile(r"(?<![A-Za-z])A?GPL(?!\S*\s+WITH\b)|(?<!Lesser )General Public License", re.I)
 
 
 def is_gpl(found: Message) -> bool:
@@ -24,7 +24,8 @@ def is_gpl(found: Message) -> bool:
     """
     expression = found.get("License-Expression")
     if expression:
-        return all(GPL.search(choice) for choice in re.split(r"\bOR\b", expression))
+        needed = re.split(r"\bAND\b(?![^(]*\))", expression)
+        return any(all(map(GPL.search, re.split(r"\bOR\b", one))) for one in needed)
     words = [line for line in found.get_all("Classifier", []) if line.startswith("License ::")]
     words += (found.get("License") or "").splitlines()[:1]
     return any(GPL.search(line.replace("Library or Lesser", "Lesser")) for line in words)
@@ -70,7 +71,9 @@ def test_no_site_dependency_is_gpl():
         ("License", "MIT\nbundles libgfortran: GPL with an exception", False),
         ("License-Expression", "GPL-3.0-or-later", True),
         ("License-Expression", "MIT AND AGPL-3.0-only", True),
+        ("License-Expression", "GPL-3.0-only AND (MIT OR Apache-2.0 WITH LLVM-exception)", True),
         ("License-Expression", "MIT OR GPL-2.0-only", False),
+        ("License-Expression", "MIT AND (GPL-2.0-only OR BSD-2-Clause)", False),
         ("License-Expression", "BSD-3-Clause AND (GPL-3.0-only WITH GCC-exception-3.1)", False),
     ],
 )

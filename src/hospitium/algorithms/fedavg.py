@@ -34,6 +34,7 @@ class FedAvg:
         clip_factor: Later bounds are this times the median norm; None keeps ``max_norm``.
         coordinator_lr: Step along the mean change.
         ema: Share of the old average in the running average of params; 0 keeps none.
+        sum_lengths: Names and lengths of the metric sums that a site measures; None takes any.
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class FedAvg:
     clip_factor: float | None = 1.5
     coordinator_lr: float = 1.0
     ema: float = 0.0
+    sum_lengths: Mapping[str, int] | None = None
 
     @property
     def traits(self) -> Traits:
@@ -80,7 +82,7 @@ class FedAvg:
     def aggregate(self, task: Task) -> WeightedSum:
         """Return an empty exact sum for this round."""
         seats = {seat.site_id: seat for seat in self.seats}
-        return WeightedSum(task, seats=seats, weights=self.weights)
+        return WeightedSum(task, seats=seats, weights=self.weights, sum_lengths=self.sum_lengths)
 
     def step(self, state: State, result: Result) -> State:
         """Move the params along the mean change; elementwise float32, one operation at a time."""
@@ -95,8 +97,9 @@ class FedAvg:
             slots["ema"] = {
                 name: keep * array + take * params[name] for name, array in slots["ema"].items()
             }
-        seen = _sparse(result.sums.get(NORM_SUM, ()))
-        norms = [*cast(list[list[int]], state.memory["norms"]), seen][-ROUNDS_REMEMBERED:]
+        norms = cast(list[list[int]], state.memory["norms"])
+        if NORM_SUM in result.sums:
+            norms = [*norms, _sparse(result.sums[NORM_SUM])][-ROUNDS_REMEMBERED:]
         return State(params=params, slots=slots, memory={"norms": norms})
 
 

@@ -28,6 +28,11 @@ def norm_sum(norm: float) -> tuple[int, ...]:
     return tuple(counts)
 
 
+def is_norm_sum(values: Sequence[int]) -> bool:
+    """Whether this is the histogram of one norm: a site has one voice in the next bound."""
+    return len(values) == NUM_BINS and sum(values) == 1 and max(values) == 1
+
+
 def next_bound(histograms: Sequence[Sequence[int]], *, factor: float, fallback: float) -> float:
     """Return ``factor`` times the median norm of these rounds; the fallback if none was seen.
 

@@ -17,6 +17,7 @@ def build(
     seats: Sequence[Seat],
     first_params: Callable[[], Params],
     plugins: Mapping[str, Callable[[FedAvg], Algorithm]] | None = None,
+    sum_lengths: Mapping[str, int] | None = None,
 ) -> Algorithm:
     """Return the algorithm that a checked plan names, for these seats.
 
@@ -35,6 +36,7 @@ def build(
         clip_factor=section.clip_factor if section.clip == "adaptive" else None,
         coordinator_lr=section.coordinator_lr,
         ema=section.ema,
+        sum_lengths=sum_lengths,
     )
     if plugins and section.name in plugins:
         return plugins[section.name](fedavg)

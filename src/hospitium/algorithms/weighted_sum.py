@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hospitium.algorithms.norm_bound import NORM_SUM, NUM_BINS, is_norm_sum
 from hospitium.errors import UpdateError
 from hospitium.privacy.exact_sum import ExactSum
 from hospitium.types import Result, Seat, Sums, Task, Update
@@ -18,15 +19,25 @@ class WeightedSum:
         task: What was asked.
         seats: The sites of the run, by name.
         weights: Integer weight of each site (`weights`).
+        sum_lengths: Names and lengths of the metric sums that a site measures; None takes any, as
+            long as all sites send the same lengths.
     """
 
     def __init__(
-        self, task: Task, *, seats: Mapping[str, Seat], weights: Mapping[str, int]
+        self,
+        task: Task,
+        *,
+        seats: Mapping[str, Seat],
+        weights: Mapping[str, int],
+        sum_lengths: Mapping[str, int] | None = None,
     ) -> None:
         self._task = task
         self._seats = seats
         self._weights = weights
         self._manifest = manifest_of(task.params)
+        self._sum_lengths = sum_lengths
+        if sum_lengths is not None and task.purpose == "train":
+            self._sum_lengths = {**sum_lengths, NORM_SUM: NUM_BINS}
         self._sum = ExactSum(self._manifest, max_norm=task.max_norm, max_sites=max(1, len(seats)))
         self._metric_sums: dict[str, tuple[int, ...]] = {}
         self._taken: set[str] = set()
@@ -44,7 +55,15 @@ class WeightedSum:
                 ``seat_conflict``, whatever it holds.
         """
         seat = self._seats.get(update.site_id)
-        check_update(update, task=self._task, seat=seat, manifest=self._manifest)
+        check_update(
+            update,
+            task=self._task,
+            seat=seat,
+            manifest=self._manifest,
+            sum_lengths=self._sum_lengths,
+        )
+        if NORM_SUM in update.sums and not is_norm_sum(update.sums[NORM_SUM]):
+            raise _named(update, "fields", "it does not state one norm")
         if update.site_id in self._taken:
             raise _named(update, "seat_conflict", "its seat has already answered in this round")
         sums = _added(self._metric_sums, update)

@@ -77,6 +77,9 @@ def main() -> None:
         )
         _fail(stopped.code, str(stopped), stopped.exit_status, as_json=as_json, debug=False)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]
+            sys.exit(2)
         if _is_usage(error):
             _fail("E002", f"{error.format_message()} See `hospitium --help`.", 2,  # type: ignore[attr-defined]
                   as_json=as_json, debug=debug)  # fmt: skip

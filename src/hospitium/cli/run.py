@@ -115,6 +115,11 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     if not rows:
         typer.echo("No runs yet. Start with `hospitium demo`.")
     for row in rows:
+        if row["status"] == "unreadable":
+            typer.echo(
+                f"{row['run_id']:<32} unreadable: {row['code']}: {row['error'].splitlines()[0]}"
+            )
+            continue
         typer.echo(
             f"{row['run_id']:<32} {row['status']:<9} round {row['round']} of {row['rounds']}, "
             f"{row['sites']} sites"

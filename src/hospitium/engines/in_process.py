@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import Handler, WorkerDiedError, WorkerPool
@@ -74,12 +73,15 @@ class InProcess:
 
     def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
         """Put the task in line for each site and yield each answer as it arrives."""
-        if not site_ids:
+        known = [site_id for site_id in dict.fromkeys(site_ids) if site_id in self._sites]
+        for site_id in sorted(set(site_ids) - set(known)):
+            yield LeftOut(site_id=site_id, reason="unknown site")
+        if not known:
             return
         self._store.put(task.params, digest=task.base_digest)
         waiting = {
             self._pool.submit(self._request(task, site_id), deadline_s=deadline_s): site_id
-            for site_id in site_ids
+            for site_id in known
         }
         try:
             while waiting:
@@ -115,15 +117,18 @@ class InProcess:
     def _answer(self, task: Task, site_id: str, future: Future[bytes]) -> Answer:
         """Turn what came of a request into an answer; nothing a site does raises here."""
         try:
-            reply: Mapping[str, Any] = json.loads(future.result())
+            reply = future.result()
         except TimeoutError:
             return LeftOut(site_id=site_id, reason="deadline")
         except WorkerDiedError as error:
             return LeftOut(site_id=site_id, reason=f"died: {error}")
-        if "error" in reply:
-            return LeftOut(site_id=site_id, reason=f"error: {reply['error']}"[:200])
+        except OSError:
+            return LeftOut(site_id=site_id, reason="died: its process could not be started")
         try:
-            return self._update(task, site_id, base64.b64decode(reply["envelope"]))
+            fields = _fields(site_id, reply)
+            if "error" in fields:
+                return LeftOut(site_id=site_id, reason=f"error: {fields['error']}"[:200])
+            return self._update(task, site_id, base64.b64decode(fields["envelope"]))
         except UpdateError as error:
             return LeftOut(site_id=site_id, reason=error.reason)
 
@@ -145,3 +150,15 @@ class InProcess:
         if found != digest:
             raise UpdateError("blob_digest", f"{site_id} sent a file of another digest.")
         return replace(update, delta=delta, path=str(path))
+
+
+def _fields(site_id: str, reply: bytes) -> Mapping[str, str]:
+    """Return what a worker replied: an envelope in base64, or words about an error."""
+    try:
+        fields = json.loads(reply)
+        if set(fields) == {"error"} and isinstance(fields["error"], str):
+            return {"error": fields["error"]}
+        base64.b64decode(fields["envelope"], validate=True)
+        return {"envelope": fields["envelope"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UpdateError("canonical", f"{site_id} replied what cannot be read.") from error

@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import traceback
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,5 +75,5 @@ def _prepared(plan_json: str, plugin: str) -> tuple[Plan, Trainer]:
 def _log(folder: Path, text: str) -> None:
     """Keep what happened for the site's own staff."""
     if text:
-        with (folder / "site.log").open("a", encoding="utf-8") as file:
+        with suppress(OSError), (folder / "site.log").open("a", encoding="utf-8") as file:
             file.write(text.rstrip() + "\n")

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import TypeAlias
@@ -40,6 +41,7 @@ class WorkerPool:
         self._handler = handler
         self._requests: queue.Queue[tuple[bytes, float, Future[bytes]] | None] = queue.Queue()
         self._closed = threading.Event()
+        self._closing = threading.Lock()
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{index + 1}", daemon=True)
             for index in range(self.num_workers)
@@ -51,28 +53,34 @@ class WorkerPool:
         """Put a request in line; its clock starts when a worker takes it.
 
         The future raises `TimeoutError` at the deadline, when the worker is killed and replaced,
-        and `WorkerDiedError` if the worker is gone.
+        `WorkerDiedError` if the worker is gone, and `EngineError` if the pool is closed meanwhile:
+        that is not the site's doing.
         """
-        if self._closed.is_set():
-            raise EngineError("The engine was closed. Start the run again with `run resume`.")
         future: Future[bytes] = Future()
-        self._requests.put((request, deadline_s, future))
+        with self._closing:
+            if self._closed.is_set():
+                raise _stopped()
+            self._requests.put((request, deadline_s, future))
         return future
 
     def close(self) -> None:
         """Stop all workers, also in the middle of their work; safe to call twice."""
-        self._closed.set()
+        with self._closing:
+            self._closed.set()
         for _ in self._threads:
             self._requests.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
-        while not self._requests.empty():
-            item = self._requests.get()
-            if item is not None and item[2].set_running_or_notify_cancel():
-                item[2].set_exception(WorkerDiedError("the run was stopped"))
+        with suppress(queue.Empty):
+            while True:
+                item = self._requests.get_nowait()
+                if item is not None and item[2].set_running_or_notify_cancel():
+                    item[2].set_exception(_stopped())
 
     def _serve(self) -> None:
         """Own one worker process: hand it one request after the other."""
+        if hasattr(signal, "pthread_sigmask"):  # a worker inherits it: Ctrl-C is for the parent
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         worker: _Worker | None = None
         try:
             while not self._closed.is_set():
@@ -83,6 +91,9 @@ class WorkerPool:
                 if not future.set_running_or_notify_cancel():
                     continue
                 try:
+                    if worker is not None and not worker.is_alive:  # killed while it was idle
+                        worker.kill()
+                        worker = None
                     worker = worker or _Worker(self._handler)
                     future.set_result(worker.ask(request, deadline_s, stop=self._closed))
                 except BaseException as error:
@@ -93,6 +104,13 @@ class WorkerPool:
         finally:
             if worker is not None:
                 worker.kill()
+
+
+def _stopped() -> EngineError:
+    return EngineError(
+        "The engine was stopped, and nothing was recorded of what its sites were doing. Go on with "
+        "`hospitium run resume RUN`; `hospitium run list` names the runs."
+    )
 
 
 class _Worker:
@@ -107,6 +125,11 @@ class _Worker:
         self._process.start()
         theirs.close()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process is there still."""
+        return self._process.is_alive()
+
     def ask(self, request: bytes, deadline_s: float, *, stop: threading.Event) -> bytes:
         """Send a request and wait for the reply, the deadline, the process's end, or a stop."""
         try:
@@ -120,7 +143,7 @@ class _Worker:
         except (EOFError, OSError) as error:
             raise WorkerDiedError("its process ended before it answered") from error
         if stop.is_set():
-            raise WorkerDiedError("the run was stopped")
+            raise _stopped()
         raise TimeoutError
 
     def kill(self) -> None:

@@ -47,7 +47,11 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
         return run_to_end(place, pool=pool, say=say, label=label)
 
     with ThreadPoolExecutor(max_workers=pool.num_workers + 1) as threads:
-        results = list(threads.map(run, wanted.items()))
+        try:
+            results = list(threads.map(run, wanted.items()))
+        except BaseException:
+            pool.close()  # the others stop at once; leaving the block waits for them
+            raise
     return dict(zip(wanted, results, strict=True))
 
 
@@ -58,7 +62,13 @@ def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
     return replace(
         plan,
         algorithm=replace(plan.algorithm, name=name, mu=0.0, clip="fixed", max_norm=1e4),
-        training=replace(plan.training, batch_size=batch_size, moments="keep", class_weights=()),
+        training=replace(
+            plan.training,
+            batch_size=batch_size,
+            sampling_rate=0.0,
+            moments="keep",
+            class_weights=(),
+        ),
         rounds=replace(plan.rounds, quorum=1),
     )
 

@@ -13,7 +13,7 @@ from hospitium.imaging.cases import Cases
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
 from hospitium.operations.progress import Say
-from hospitium.operations.starting import create_run, prepare_site
+from hospitium.operations.starting import create_run, new_run, prepare_site
 from hospitium.plan import Plan
 from hospitium.plan.checking import MODEL_ARGS
 from hospitium.state.home import Home
@@ -70,25 +70,25 @@ def prepare_demo(
             "many sites there are. Nothing was started. Leave one of the two out."
         )
     run_id = datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S-%f")[:-3]
-    folder = home.new_run(run_id)
-    cases = _read(options, folder, say=say)
-    federation = make_federation(
-        cases, partition=partition, num_sites=options.sites or 4, seed=options.seed
-    )
-    plan = demo_plan(cases, options, num_sites=len(federation.sites), plugin=plugin)
-    say({"kind": "partition", "text": federation.description, "sites": describe(federation)})
-    sites = [
-        prepare_site(site_id, own, folder / "data" / site_id)
-        for site_id, own in federation.sites.items()
-    ]
-    write_cases(folder / "joint", federation.joint_test)
-    facts: dict[str, Json] = {
-        "command": command,
-        "compare": True,
-        "partition": _partition_facts(federation, cases),
-        "out": str((options.out or folder / "report").resolve()),
-    }
-    create_run(folder, run_id=run_id, plan=plan, sites=sites, facts=facts, plugin=plugin)
+    with new_run(home, run_id, out=options.out) as folder:
+        cases = _read(options, folder, say=say)
+        federation = make_federation(
+            cases, partition=partition, num_sites=options.sites or 4, seed=options.seed
+        )
+        plan = demo_plan(cases, options, num_sites=len(federation.sites), plugin=plugin)
+        say({"kind": "partition", "text": federation.description, "sites": describe(federation)})
+        sites = [
+            prepare_site(site_id, own, folder / "data" / site_id)
+            for site_id, own in federation.sites.items()
+        ]
+        write_cases(folder / "joint", federation.joint_test)
+        facts: dict[str, Json] = {
+            "command": command,
+            "compare": True,
+            "partition": _partition_facts(federation, cases),
+            "out": str((options.out or folder / "report").resolve()),
+        }
+        create_run(folder, run_id=run_id, plan=plan, sites=sites, facts=facts, plugin=plugin)
     return folder
 
 

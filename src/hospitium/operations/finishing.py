@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerPool
@@ -14,6 +14,7 @@ from hospitium.operations.baselines import run_baselines
 from hospitium.operations.progress import Say
 from hospitium.operations.reporting import write_comparison
 from hospitium.operations.running import open_ledger, run_to_end
+from hospitium.state import durable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,17 @@ def finish_run(folder: Path, *, say: Say, num_workers: int = 0) -> Finished:
             chosen = ledger.chosen()
             assert chosen is not None
             model = out / "model.safetensors"
-            shutil.copyfile(ledger.store.path(chosen.digest), model)
+            source = ledger.store.path(chosen.digest)
+            durable.write_atomically(model, lambda file: _copy(source, file))
         finally:
             ledger.close()
     finally:
         pool.close()
     return Finished(report=report, page=page, model=model, sentence=summary_sentence(report))
+
+
+def _copy(source: Path, file: BinaryIO) -> str:
+    """Copy a file into an open one."""
+    with source.open("rb") as opened:
+        shutil.copyfileobj(opened, file)
+    return source.name

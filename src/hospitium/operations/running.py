@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hospitium import algorithms, federation
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.workers import WorkerPool
-from hospitium.errors import CorruptedError, PlanError, PluginError
+from hospitium.errors import (
+    CorruptedError,
+    PlanError,
+    PluginError,
+    QuorumError,
+    StorageError,
+    UpdateError,
+)
+from hospitium.evaluation.score_sums import layout
 from hospitium.operations.progress import RunProgress, Say
 from hospitium.operations.scores import score_of, score_part, threshold_of
 from hospitium.plan import Plan
+from hospitium.state import durable
 from hospitium.state.home import locked
 from hospitium.state.ledger import Chosen, RunLedger
 from hospitium.training import trainer_for
@@ -38,8 +48,19 @@ def run_to_end(folder: Path, *, pool: WorkerPool, say: Say, label: str) -> Chose
         try:
             done = ledger.chosen()
             return done if done is not None else _train(ledger, pool=pool, say=say, label=label)
+        except BaseException:
+            pool.close()  # whoever stops must not leave a worker that writes
+            with suppress(StorageError):
+                _sweep(folder)
+            raise
         finally:
             ledger.close()
+
+
+def _sweep(folder: Path) -> None:
+    """Delete the half files of a run, whose lock is held."""
+    for place in ("store", "sites"):
+        durable.sweep(folder / place)
 
 
 def open_ledger(folder: Path) -> RunLedger:
@@ -111,6 +132,7 @@ def first_params(plan: Plan, plugin: Plugin) -> Params:
 
 def _train(ledger: RunLedger, *, pool: WorkerPool, say: Say, label: str) -> Chosen:
     plan = ledger.plan
+    _sweep(ledger.folder)
     plugin = plugin_of(plan, str(ledger.facts.get("plugin", "")))
     algorithm = algorithms.build(
         plan,
@@ -118,6 +140,7 @@ def _train(ledger: RunLedger, *, pool: WorkerPool, say: Say, label: str) -> Chos
         seats=ledger.seats,
         first_params=lambda: first_params(plan, plugin),
         plugins=plugin.algorithms,
+        sum_lengths=layout(len(plan.task.classes)),
     )
     sites = sites_of(ledger)
     for site in sites:
@@ -193,9 +216,21 @@ def _score(
         max_norm=1.0,
         purpose="score",
     )
-    aggregate = algorithm.aggregate(task)
+    aggregate, without = algorithm.aggregate(task), []
     site_ids = engine.select(round_number=task.round_number)
     for answer in engine.ask(task, site_ids, deadline_s=ledger.plan.rounds.deadline_s):
-        if not isinstance(answer, LeftOut):
+        if isinstance(answer, LeftOut):
+            without.append(f"{answer.site_id} ({answer.reason})")
+            continue
+        try:
             aggregate.add(answer)
+        except UpdateError as error:  # a site that answers wrongly is as good as silent
+            without.append(f"{answer.site_id} ({error.reason})")
+    if aggregate.num_sites < ledger.plan.rounds.quorum:
+        raise QuorumError(
+            f"Last score: {aggregate.num_sites} of {len(site_ids)} sites scored the params; the "
+            f"plan's quorum is {ledger.plan.rounds.quorum}. Without a score: "
+            f"{'; '.join(without)}. All rounds are closed and kept. The study lead: bring these "
+            f"sites back and resume the run with `hospitium run resume {ledger.run_id}`."
+        )
     return score_part(aggregate.result().sums)

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from hospitium.errors import DataError, UsageError
+from hospitium.errors import DataError, HospitiumError, UsageError
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases, concatenate
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
 from hospitium.operations.progress import Say
 from hospitium.operations.running import open_ledger
-from hospitium.operations.starting import create_run, prepare_site
+from hospitium.operations.starting import create_run, new_run, prepare_site
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import check_plan
 from hospitium.state import history
@@ -102,25 +102,26 @@ def prepare_run(
     sources = read_sites(sites_path)
     check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    folder = home.new_run(run_id)
-    parts = {source.site_id: _read(plan, source, say=say) for source in sources}
-    sites = [
-        prepare_site(site_id, cases, folder / "data" / site_id) for site_id, cases in parts.items()
-    ]
-    write_cases(folder / "joint", concatenate([part.split("test") for part in parts.values()]))
-    create_run(
-        folder,
-        run_id=run_id,
-        plan=plan,
-        sites=sites,
-        facts={
-            "command": command,
-            "compare": True,
-            "partition": _given(parts),
-            "out": str((out or folder / "report").resolve()),
-        },
-        plugin=plugin,
-    )
+    with new_run(home, run_id, out=out) as folder:
+        parts = {source.site_id: _read(plan, source, say=say) for source in sources}
+        sites = [
+            prepare_site(site_id, cases, folder / "data" / site_id)
+            for site_id, cases in parts.items()
+        ]
+        write_cases(folder / "joint", concatenate([part.split("test") for part in parts.values()]))
+        create_run(
+            folder,
+            run_id=run_id,
+            plan=plan,
+            sites=sites,
+            facts={
+                "command": command,
+                "compare": True,
+                "partition": _given(parts),
+                "out": str((out or folder / "report").resolve()),
+            },
+            plugin=plugin,
+        )
     return folder
 
 
@@ -160,8 +161,26 @@ def _given(parts: Mapping[str, Cases]) -> dict[str, Any]:
 
 
 def list_runs(home: Home) -> list[dict[str, Any]]:
-    """Return one row for each run: how far it is."""
-    return [_row(home.run(run_id)) for run_id in home.runs() if RunLedger.exists(home.run(run_id))]
+    """Return one row for each run: how far it is; a run that cannot be read does not hide others.
+
+    Such a run has the status ``unreadable``, and ``code`` and ``error`` say why.
+    """
+    rows = []
+    for run_id in home.runs():
+        folder = home.run(run_id)
+        try:
+            if RunLedger.exists(folder):
+                rows.append(_row(folder))
+        except HospitiumError as error:
+            rows.append(
+                {
+                    "run_id": run_id,
+                    "status": "unreadable",
+                    "code": error.code,
+                    "error": str(error),
+                }
+            )
+    return rows
 
 
 def _row(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from hospitium.imaging.cache import CaseFacts, read_facts, write_cases
 from hospitium.imaging.cases import Cases
 from hospitium.plan import Plan
 from hospitium.plan.checking import check_plan
+from hospitium.plan.reading import plan_from_dict
+from hospitium.state import durable
+from hospitium.state.home import Home
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin
 from hospitium.training.trainer import balanced_weights
@@ -32,6 +37,25 @@ class PreparedSite:
         return sum(self.facts.splits["train"].values())
 
 
+@contextmanager
+def new_run(home: Home, run_id: str, *, out: Path | None) -> Iterator[Path]:
+    """Make a run's folder, and take it away again if the run is not begun inside of this block.
+
+    Args:
+        home: Where runs live.
+        run_id: Name of the run.
+        out: Where the report is to be; it is made now, so that a disk that refuses says so first.
+    """
+    folder = home.new_run(run_id)
+    try:
+        durable.make_folder(out or folder / "report")
+        yield folder
+    except BaseException:
+        if not RunLedger.exists(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def prepare_site(site_id: str, cases: Cases, folder: Path) -> PreparedSite:
     """Write a site's cases where its worker will map them."""
     facts = write_cases(folder, cases)
@@ -44,17 +68,22 @@ def opened_site(site_id: str, folder: Path) -> PreparedSite:
 
 
 def resolve(plan: Plan, sites: Sequence[PreparedSite]) -> Plan:
-    """Return the plan with the values that follow from the sites' counts.
+    """Return the plan with the values that follow from the sites' counts, the same at every site.
 
-    Balanced class weights are those of all sites' training cases together: the same at every site.
+    Balanced class weights are those of all training cases together; the sampling rate is that at
+    which the sites' batches together are as large as ``batch_size`` at each of them.
     """
-    if plan.training.class_weighting != "balanced" or plan.training.class_weights:
-        return plan
-    totals = dict.fromkeys(plan.task.classes, 0)
-    for site in sites:
-        for name, count in site.facts.splits["train"].items():
-            totals[name] += count
-    training = replace(plan.training, class_weights=balanced_weights(totals))
+    training = plan.training
+    if training.class_weighting == "balanced" and not training.class_weights:
+        totals = dict.fromkeys(plan.task.classes, 0)
+        for site in sites:
+            for name, count in site.facts.splits["train"].items():
+                totals[name] += count
+        training = replace(training, class_weights=balanced_weights(totals))
+    if training.batching == "proportional" and training.sampling_rate == 0:
+        num_cases = sum(site.num_cases for site in sites)
+        rate = min(1.0, round(training.batch_size * len(sites) / num_cases, 9))
+        training = replace(training, sampling_rate=rate)
     return replace(plan, training=training)
 
 
@@ -80,6 +109,7 @@ def create_run(
             "Leave these sites out, or add cases whose split is train."
         )
     plan = resolve(plan, sites)
+    plan_from_dict(plan.as_dict(), where=f"plan {plan.name!r}")  # it must read back from the ledger
     check_plan(plan, num_sites=len(sites), extra=plugin.extra if plugin else None)
     places = {site.site_id: os.path.relpath(site.cases_folder, folder) for site in sites}
     RunLedger.create(

@@ -118,6 +118,12 @@ def _training(plan: Plan) -> list[str]:
         problems.append("algorithm.mu is FedProx's: write name = 'fedprox', or leave mu out")
     if algorithm.name == "fedprox" and algorithm.mu == 0:
         problems.append("algorithm.mu = 0 makes fedprox equal to fedavg: give mu, e.g. 0.01")
+    weights = plan.training.class_weights
+    if weights and (len(weights) != len(plan.task.classes) or min(weights) < 0 or not any(weights)):
+        problems.append(
+            f"training.class_weights = {list(weights)}: expected one number for each of the "
+            f"{len(plan.task.classes)} classes, none negative and not all zero"
+        )
     if plan.privacy.record_dp == "off" and plan.privacy.epsilon > 0:
         problems.append(
             "privacy.epsilon is given while record_dp = 'off': nothing would enforce it; "

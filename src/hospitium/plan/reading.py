@@ -42,7 +42,7 @@ def parse_plan(text: str, *, where: str = "plan") -> Plan:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers without end
         raise PlanError([f"it is not TOML: {error}"], where=where) from error
     return plan_from_dict(table, where=where, lines=_lines_of(text))
 
@@ -53,7 +53,7 @@ def plan_from_dict(
     """Build a plan from a plain table; see `load_plan`."""
     values = dict(table)
     version = values.pop("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise VersionError(
             f"{where}: schema_version {version!r} found, this Hospitium reads {SCHEMA_VERSION}. "
             "Nothing was started. Use the version of Hospitium that wrote the plan, or write it "
@@ -101,13 +101,13 @@ def _section(
 def _value(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
     """Return a value in the type of its key; raise ValueError with what was expected."""
     if kind is float and type(value) is int:
-        value = float(value)
+        value = _number(value)
     if str(kind).startswith("tuple"):
         return _list(value, float if "float" in str(kind) else str)
     if "Mapping" in str(kind):
         if not isinstance(value, Mapping):
             raise ValueError("expected a table")
-        return dict(value)
+        return {name: _json_value(item) for name, item in value.items()}
     if type(value) is not kind:
         raise ValueError(f"expected {_KIND_NAMES[kind]}")
     _check_bounds(value, bounds)
@@ -119,13 +119,33 @@ def _list(value: Any, kind: type[float] | type[str]) -> tuple[Any, ...]:
     wanted = (int, float) if kind is float else (str,)
     if not isinstance(value, list | tuple) or not all(type(item) in wanted for item in value):
         raise ValueError(f"expected a list of {'numbers' if kind is float else 'texts'}")
-    return tuple(kind(item) for item in value)
+    return tuple(_number(item) if kind is float else item for item in value)
+
+
+def _number(value: int | float) -> float:
+    """Return a number as a float; one without end is left to nobody's guess."""
+    if not -1e300 < value < 1e300:
+        raise ValueError("expected a finite number")
+    return float(value)
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value that has canonical bytes: no date, no NaN."""
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _json_value(item) for name, item in value.items()}
+    if type(value) is float:
+        return _number(value)
+    if type(value) not in (int, str, bool):
+        raise ValueError("expected numbers, texts, true or false, and lists of them")
+    return value
 
 
 def _check_bounds(value: Any, bounds: Mapping[str, Any]) -> None:
     """Raise ValueError where a value is outside of what its key allows."""
-    if isinstance(value, float) and not -1e300 < value < 1e300:
-        raise ValueError("expected a finite number")
+    if isinstance(value, float):
+        _number(value)
     if "low" in bounds and value < bounds["low"]:
         raise ValueError(f"expected at least {bounds['low']}")
     if "above" in bounds and value <= bounds["above"]:
@@ -155,7 +175,7 @@ def _lines_of(text: str) -> dict[str, int]:
     """Return the line of each key and section, as well as plain TOML shows it."""
     lines: dict[str, int] = {}
     section = ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
             section = header[1] + "."
             lines[header[1]] = number

@@ -114,8 +114,16 @@ class AlgorithmSection:
 class TrainingSection:
     """What a site does in a round."""
 
-    steps: int = key(5, "optimizer steps per round, equal at all sites", low=1, high=100_000)
-    batch_size: int = key(32, "cases per step", low=1, high=65_536)
+    steps: int = key(10, "optimizer steps per round, equal at all sites", low=1, high=100_000)
+    batch_size: int = key(32, "cases per step, on average over the sites", low=1, high=65_536)
+    batching: str = key(
+        "proportional",
+        "equal: the same at all sites; proportional: each site draws the same share of its cases",
+        choices=("equal", "proportional"),
+    )
+    sampling_rate: float = key(
+        0.0, "that share; filled in from the sites' counts when a run starts", low=0.0, high=1.0
+    )
     optimizer: str = key("adamw", "adamw, or sgd with Nesterov momentum", choices=("adamw", "sgd"))
     lr: float = key(0.004, "the highest learning rate", above=0.0)
     momentum: float = key(0.9, "sgd only", low=0.0, high=0.9999)
@@ -155,14 +163,16 @@ class TrainingSection:
 class RoundsSection:
     """How many rounds, who must answer, and how long is waited."""
 
-    count: int = key(200, "rounds", low=1, high=100_000)
+    count: int = key(100, "rounds", low=1, high=100_000)
     quorum: int = key(
         2, "the fewest sites whose updates make a round; below it the model stays", low=1
     )
     deadline_s: float = key(
         600.0, "seconds until a silent site is left out of the round", above=0.0
     )
-    keep_last: int = key(3, "params of the last K rounds are kept, and those of the best", low=1)
+    keep_last: int = key(
+        3, "params of the last K rounds are kept, and those of the best", low=1, high=100_000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        inner = ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items())
+        inner = ", ".join(f"{_text(name)} = {_toml(item)}" for name, item in value.items())
         return "{ " + inner + " }" if inner else "{}"
-    return json.dumps(value) if isinstance(value, str) else str(value)
+    return _text(value) if isinstance(value, str) else str(value)
+
+
+def _text(value: str) -> str:
+    """Return a basic string: as JSON writes it, but TOML has no surrogate pairs and no bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,10 +1,11 @@
 """A weighted sum of updates as exact integers: any order of arrival gives the same bits.
 
-Each value ``x`` of an update of weight ``w`` becomes the integer ``round(x * S * w)`` at a public
+Each value ``x`` of an update of weight ``w`` becomes the integer ``round(x * w * S)`` at a public
 power of two ``S``, and integers add exactly. Rounding uses the add-magic-constant trick: a float64
-plus ``1.5 * 2**52`` holds its own rounded integer in its low bits, so that the conversion costs one
-addition, and the constant's own bits are taken out once, at the end. Reading, the finite check, the
-norm check and the addition are one pass over blocks that stay in cache.
+plus ``1.5 * 2**52 / S`` holds that integer in its low bits (``x * w`` itself is exact in float64),
+so that the conversion costs one addition, and the constant's own bits are taken out once, at the
+end. Reading, the finite check, the norm check and the addition are one pass over blocks that stay
+in cache.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hospitium.errors import UpdateError
+from hospitium.privacy.clipping import l2_norm
 from hospitium.types import Params
 from hospitium.wire.blob import DTYPES, Manifest, num_values
 
@@ -29,15 +31,18 @@ NORM_TOLERANCE = 1.001
 """Float32 rounding may leave a clipped update this much above its bound."""
 
 _MAGIC = float(3 << 51)
-_MAGIC_BITS = int(np.float64(_MAGIC).view(np.int64))
-_BLOCK = 1 << 15
+_BLOCK = 1 << 18
 _ROW = 1 << 13
+_MAX_THREADS = 4
+
+_ROUGH = 1e-3
+"""Relative error that a float32 sum of squares has at most: below half of ``_ROW`` roundings."""
+
+_LEAST_ROUGH_LIMIT = 1e-20
+"""Below this limit squares may underflow in float32, and only float64 is asked."""
 
 _Span: TypeAlias = tuple[str, int, int, int]
 """Name of an array, where a block begins in it, where in the sum, and its length."""
-
-_Done: TypeAlias = tuple[int, float]
-"""How many blocks were added, and the sum of their squares."""
 
 
 class ExactSum:
@@ -55,6 +60,7 @@ class ExactSum:
         self._manifest = manifest
         self._max_norm = max_norm
         self._scale = scale_for(max_norm=max_norm, max_sites=max_sites)
+        self._magic = _MAGIC / self._scale
         self._total = np.zeros(num_values(manifest), np.int64)
         self._spans = _spans(manifest, num_threads=_num_threads(self._total.size))
         self._num_added = 0
@@ -72,17 +78,16 @@ class ExactSum:
                 (``norm``). What had been added of it is taken out again, exactly.
         """
         assert 1 <= weight <= WEIGHT_ONE, weight
-        factor = self._scale * (weight / WEIGHT_ONE)
-        limit = (self._max_norm * NORM_TOLERANCE * factor) ** 2
-        done = self._each(lambda spans: self._put(delta, spans, factor=factor, limit=limit))
-        squares = sum(part for _, part in done)
-        if squares <= limit:
+        share = weight / WEIGHT_ONE
+        rough = sum(self._each(lambda spans: self._put(delta, spans, share=share)))
+        bound = self._max_norm * NORM_TOLERANCE
+        norm = 0.0 if _is_surely_within(rough, bound=bound) else l2_norm(delta)
+        if norm <= bound:
             self._num_added += 1
             self.sum_weight += weight
             return
-        for spans, (num_blocks, _) in zip(self._spans, done, strict=True):
-            self._take_out(delta, spans, factor=factor, num_blocks=num_blocks)
-        if math.isfinite(squares):
+        self._each(lambda spans: self._put(delta, spans, share=share, take_out=True))
+        if math.isfinite(norm):
             raise UpdateError(
                 "norm",
                 f"its norm is above the bound of {self._max_norm:.4g}. Nothing of it was added.",
@@ -92,52 +97,52 @@ class ExactSum:
     def mean(self) -> dict[str, npt.NDArray[Any]]:
         """Return the weighted mean change as float32, in the manifest's shapes."""
         assert self.sum_weight > 0, "nothing was added"
-        divisor = self._scale * (self.sum_weight / WEIGHT_ONE)
-        offset = np.int64(_wrapped(self._num_added * _MAGIC_BITS))
         mean: dict[str, npt.NDArray[Any]] = {
             name: np.empty(shape, DTYPES[dtype]) for name, dtype, shape in self._manifest
         }
-        for name, at, start, length in (span for spans in self._spans for span in spans):
-            whole = self._total[start : start + length] - offset
-            mean[name].reshape(-1)[at : at + length] = whole / divisor
+        self._each(lambda spans: self._take_mean(mean, spans))
         return mean
 
-    def _each(self, work: Callable[[list[_Span]], _Done]) -> list[_Done]:
+    def _each(self, work: Callable[[list[_Span]], float]) -> list[float]:
         """Do this for each thread's spans; NumPy gives up the interpreter lock on every block."""
         if len(self._spans) == 1:
             return [work(self._spans[0])]
         with ThreadPoolExecutor(len(self._spans)) as pool:
             return list(pool.map(work, self._spans))
 
-    def _put(self, delta: Params, spans: list[_Span], *, factor: float, limit: float) -> _Done:
-        """Add block by block; return how many were added, and the sum of squares that was seen.
+    def _put(
+        self, delta: Params, spans: list[_Span], *, share: float, take_out: bool = False
+    ) -> float:
+        """Add these blocks, or take exactly them out; return their sum of squares, roughly.
 
-        A block is looked at before it is added: adding stops at the first block that takes the
-        square sum above the limit or makes it NaN, and that block is not added.
+        What is not finite turns into integers too: always the same ones, so that they come out.
         """
+        combine = np.subtract if take_out else np.add
         buffer = np.empty(_BLOCK, np.float64)
-        squares = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            for num_blocks, (name, at, start, length) in enumerate(spans):
-                block = _scaled(delta[name], at, factor=factor, out=buffer[:length])
-                squares += _sum_of_squares(block)
-                if not squares <= limit:
-                    return num_blocks, squares
-                block += _MAGIC
+        squares, last, flat = 0.0, "", np.empty(0, np.float32)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for name, at, start, length in spans:
+                if name != last:
+                    last, flat = name, delta[name].reshape(-1)
+                values, block = flat[at : at + length], buffer[:length]
+                squares += _rough_squares(values)
+                np.copyto(block, values)
+                if share != 1.0:
+                    block *= share
+                block += self._magic
                 total = self._total[start : start + length]
-                np.add(total, block.view(np.int64), out=total)
-        return len(spans), squares
+                combine(total, block.view(np.int64), out=total)
+        return squares
 
-    def _take_out(
-        self, delta: Params, spans: list[_Span], *, factor: float, num_blocks: int
-    ) -> None:
-        """Subtract exactly what `_put` added in its first blocks."""
-        buffer = np.empty(_BLOCK, np.float64)
-        for name, at, start, length in spans[:num_blocks]:
-            block = _scaled(delta[name], at, factor=factor, out=buffer[:length])
-            block += _MAGIC
-            total = self._total[start : start + length]
-            np.subtract(total, block.view(np.int64), out=total)
+    def _take_mean(self, mean: Params, spans: list[_Span]) -> float:
+        """Write these blocks of the mean, in the arrays of ``mean``."""
+        divisor = self._scale * (self.sum_weight / WEIGHT_ONE)
+        magic_bits = int(np.float64(self._magic).view(np.int64))
+        offset = np.int64(_wrapped(self._num_added * magic_bits))
+        for name, at, start, length in spans:
+            whole = self._total[start : start + length] - offset
+            mean[name].reshape(-1)[at : at + length] = whole / divisor
+        return 0.0
 
 
 def scale_for(*, max_norm: float, max_sites: int) -> float:
@@ -161,34 +166,35 @@ def _wrapped(number: int) -> int:
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def _scaled(
-    array: npt.NDArray[Any], at: int, *, factor: float, out: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Write ``factor`` times one block of a float32 array to ``out``, in float64."""
-    flat = array.reshape(-1)[at : at + out.size]
-    np.multiply(flat, factor, out=out, dtype=np.float64)
-    return out
+def _rough_squares(values: npt.NDArray[np.float32]) -> float:
+    """Return the sum of squares to within ``_ROUGH``, or inf or NaN: float32 is fast.
+
+    Rows are short: that bounds the rounding, and BLAS does not wake its own threads for them.
+    """
+    whole = values.size - values.size % _ROW
+    rows, rest = values[:whole].reshape(-1, _ROW), values[whole:]
+    return float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(np.vecdot(rest, rest))
 
 
-def _sum_of_squares(block: npt.NDArray[np.float64]) -> float:
-    """Return ``block @ block`` in rows short enough that BLAS does not wake its own threads."""
-    whole = block.size - block.size % _ROW
-    rows, rest = block[:whole].reshape(-1, _ROW), block[whole:]
-    return float(np.vecdot(rows, rows).sum()) + float(rest @ rest)
+def _is_surely_within(squares: float, *, bound: float) -> bool:
+    """Whether a rough sum of squares settles that the norm is within the bound."""
+    limit = bound * bound
+    return limit >= _LEAST_ROUGH_LIMIT and squares <= limit * (1 - _ROUGH)
 
 
 def _spans(manifest: Manifest, *, num_threads: int) -> list[list[_Span]]:
-    """Cut all arrays into blocks, and the blocks into one list per thread."""
-    spans: list[_Span] = []
-    start = 0
+    """Cut all arrays into blocks, and the blocks into one list of about equal size per thread."""
+    spans: list[list[_Span]] = [[] for _ in range(num_threads)]
+    total, start = num_values(manifest), 0
     for name, _, shape in manifest:
         size = math.prod(shape)
-        spans += [(name, at, start + at, min(_BLOCK, size - at)) for at in range(0, size, _BLOCK)]
+        for at in range(0, size, _BLOCK):
+            thread = (start + at) * num_threads // total
+            spans[thread].append((name, at, start + at, min(_BLOCK, size - at)))
         start += size
-    share = -(-len(spans) // num_threads) or 1
-    return [spans[at : at + share] for at in range(0, len(spans), share)] or [[]]
+    return [share for share in spans if share] or [[]]
 
 
 def _num_threads(size: int) -> int:
-    """Two threads for a large model where there are two cores: more would only wait for memory."""
-    return 2 if size >= 1 << 20 and (os.cpu_count() or 1) > 1 else 1
+    """One thread per core for a large model, but not so many that they only wait for memory."""
+    return min(_MAX_THREADS, os.cpu_count() or 1) if size >= 1 << 20 else 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,9 @@ from hospitium.types import Params, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.envelope import encode_update
 
-SUM_NAMES = ("n", "not_finite", "loss", "confusion", "positives", "negatives", "log_norm")
+SUM_NAMES = re.compile(
+    r"n|not_finite|loss|confusion|log_norm|(positives|negatives)\.\d{1,4}", re.ASCII
+)
 """What metric sums may be called; ``positives.3`` is the fourth class's ``positives``."""
 
 
@@ -64,7 +67,7 @@ def _check(update: Update, task: Task) -> None:
     expected = blob.manifest_of(task.params) if task.purpose == "train" else ()
     if blob.manifest_of(update.delta) != expected:
         raise SiteError("egress refused an update that does not have the shape of the model")
-    unknown = sorted(name for name in update.sums if name.split(".", 1)[0] not in SUM_NAMES)
+    unknown = [name for name in update.sums if not SUM_NAMES.fullmatch(name)]
     if unknown:
         raise SiteError("egress refused a metric sum that is not on its list")
 

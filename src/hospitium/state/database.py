@@ -19,7 +19,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._errors():
+        with database_errors(self.path):
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -35,13 +35,13 @@ class Database:
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Return the rows of a query."""
-        with self._errors():
+        with database_errors(self.path):
             return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
     def transaction(self, name: str) -> Iterator[Transaction]:
         """Do all that is inside or nothing; a write point stands before and after the commit."""
-        with self._errors():
+        with database_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield Transaction(self._connection)
@@ -54,14 +54,15 @@ class Database:
         durable.write_point(f"after commit: {name}")
 
     def _check(self) -> None:
-        with self._errors():
+        with database_errors(self.path):
             found = self._connection.execute("PRAGMA quick_check").fetchone()[0]
         if found != "ok":
             raise _damaged(self.path, found)
 
     def _migrate(self) -> None:
         """Apply the migrations that this file has not seen, each in one transaction."""
-        found = self.rows("PRAGMA user_version")[0][0]
+        with database_errors(self.path):
+            found = self._version()
         scripts = migrations()
         if found > len(scripts):
             raise VersionError(
@@ -69,27 +70,23 @@ class Database:
                 f"{len(scripts)}. Nothing was changed. Use the newer version of Hospitium."
             )
         for version, script in enumerate(scripts[found:], start=found + 1):
-            with self._errors():
-                self._connection.executescript(
-                    f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {version};\nCOMMIT;"
-                )
+            with database_errors(self.path):
+                self._connection.execute("BEGIN IMMEDIATE")
+                if self._version() < version:  # another process may have been quicker
+                    self._apply(f"{script}\nPRAGMA user_version = {version};")
+                self._connection.execute("COMMIT")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what SQLite says into our errors."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise _storage_error(self.path, error) from error
-        except sqlite3.IntegrityError as error:
-            raise StateConflictError(
-                f"{self.path.parent.name}: {error}. Nothing was changed. Look at the run with "
-                "`hospitium run show`; another process may have gone on with it."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise _damaged(self.path, str(error)) from error
-        except OSError as error:
-            raise durable.storage_error(self.path, error) from error
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _apply(self, script: str) -> None:
+        """Run a script statement by statement: `executescript` would commit what is open."""
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self._connection.execute(statement)
+                statement = ""
 
 
 class Transaction:
@@ -114,6 +111,24 @@ class Transaction:
                 "on with this run, or it is done. Nothing was changed. Look at it with "
                 "`hospitium run show`."
             )
+
+
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a file into our errors."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise _storage_error(path, error) from error
+    except sqlite3.IntegrityError as error:
+        raise StateConflictError(
+            f"{path.parent.name}: {error}. Nothing was changed. Look at the run with "
+            "`hospitium run show`; another process may have gone on with it."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+    except OSError as error:
+        raise durable.storage_error(path, error) from error
 
 
 def migrations() -> list[str]:

@@ -66,6 +66,12 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Delete what interrupted writes left behind below a folder."""
+    for path in sorted(folder.rglob(".*.part")):
+        delete(path)
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents if they are not there."""
     with storage_errors(path):

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hospitium.errors import RunBusyError, UnknownRunError, UsageError
+from hospitium.errors import RunBusyError, StateConflictError, UnknownRunError, UsageError
 from hospitium.state import durable
+from hospitium.state.database import database_errors
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -32,13 +33,20 @@ class Home:
 
         Raises:
             UsageError: The name is not one that a folder may have.
+            StateConflictError: There is a run of this name. Nothing of it was touched.
         """
         if not RUN_ID.fullmatch(run_id):
             raise UsageError(
                 f"{run_id!r} cannot name a run: expected 1 to 64 letters, digits, dots, dashes or "
                 "underscores. Nothing was started."
             )
-        return durable.make_folder(self.folder / "runs" / run_id)
+        folder = self.folder / "runs" / run_id
+        if (folder / "ledger.sqlite").exists():
+            raise StateConflictError(
+                f"{run_id}: there is a run of this name already. Nothing was changed. "
+                f"Go on with it by `hospitium run resume {run_id}`, or choose another name."
+            )
+        return durable.make_folder(folder)
 
     def run(self, run_id: str) -> Path:
         """Return the folder of an existing run.
@@ -69,16 +77,18 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         RunBusyError: Another process holds it.
+        StorageError: The folder cannot be written.
     """
     with durable.storage_errors(folder):
         durable.make_folder(folder)
-    connection = sqlite3.connect(folder / "lock.sqlite", timeout=0.2, isolation_level=None)
+    path = folder / "lock.sqlite"
+    with database_errors(path):
+        connection = sqlite3.connect(path, timeout=0.2, isolation_level=None)
     try:
         try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise durable.storage_error(folder, OSError(str(error))) from error
+            with database_errors(path):
+                connection.execute("BEGIN EXCLUSIVE")
+        except StateConflictError as error:
             raise RunBusyError(
                 f"{folder.name}: another process is working on this run. Nothing was changed. "
                 "Watch it with `hospitium run watch`, or stop it before you resume."

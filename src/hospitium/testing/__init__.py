@@ -1,0 +1,1 @@
+"""Fakes, phantoms and simulated federations, shipped to users for their own tests."""

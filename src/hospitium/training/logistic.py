@@ -58,6 +58,8 @@ class LogisticTrainer:
         moments: Params | None = None,
     ) -> TrainedParams:
         """Take the plan's steps by SGD with Nesterov momentum or AdamW."""
+        if len(cases) == 0:
+            raise SiteError("there are no training cases")
         plan, training = self._plan, self._plan.training
         start: Arrays = {name: array.astype(np.float64) for name, array in params.items()}
         at = {name: array.copy() for name, array in start.items()}
@@ -84,7 +86,8 @@ class LogisticTrainer:
     def _inputs(
         self, cases: TrainingCases, index: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        images = cases.batch(index).reshape(len(index), -1).astype(np.float64)
+        batch = cases.batch(index)
+        images = batch.reshape(len(index), math.prod(batch.shape[1:])).astype(np.float64)
         if self._plan.data.normalise == "site":
             images = (images - cases.mean) / cases.sd
         if self._plan.data.normalise == "image":

@@ -91,5 +91,13 @@ def load_plugin(path: Path) -> Plugin:
             "Add one that calls plugin.model, plugin.loss or plugin.algorithm."
         )
     plugin = Plugin(path=str(path), sha256=digest(code))
-    module.register(plugin)
+    try:
+        module.register(plugin)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{path}: its function `register` failed ({type(error).__name__}: {error}). "
+            "Nothing was started. Mend the file."
+        ) from error
     return plugin

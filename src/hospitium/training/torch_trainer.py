@@ -212,7 +212,7 @@ class TorchTrainer:
             for kind in sorted(kinds):
                 stored = torch.from_numpy(np.array(moments[f"{kind}/{name}"]))
                 if kind == "step":
-                    optimizer.state[param][kind] = stored.reshape(())
+                    optimizer.state[param][kind] = stored.reshape(()).to(self._device)
                 else:
                     optimizer.state[param][kind] = stored.reshape(param.shape).to(self._device)
 

@@ -14,6 +14,8 @@ from hospitium.randomness import rng
 from hospitium.training.plugins import Plugin
 from hospitium.types import Params
 
+_LEAST_BATCH = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCases:
@@ -100,7 +102,7 @@ def batches(
     A site with fewer cases than a batch uses all of them in each step.
     """
     draw = rng(plan.seed, "batches", site_id, round_number)
-    size = min(plan.training.batch_size, num_cases)
+    size = batch_size(plan, num_cases=num_cases)
     order = draw.permutation(num_cases)
     chosen = []
     for _ in range(plan.training.steps):
@@ -109,6 +111,20 @@ def batches(
         chosen.append(order[:size].astype(np.int64))
         order = order[size:]
     return chosen
+
+
+def batch_size(plan: Plan, *, num_cases: int) -> int:
+    """Return how many cases a site draws per step.
+
+    With a sampling rate, each site draws the same share of its own cases, at least 8: all cases of
+    the federation are then seen equally often, as in pooled training, while every site takes the
+    same number of steps.
+    """
+    training = plan.training
+    size = training.batch_size
+    if training.sampling_rate > 0:
+        size = max(_LEAST_BATCH, round(training.sampling_rate * num_cases))
+    return min(size, num_cases)
 
 
 def learning_rate(plan: Plan, step: int) -> float:

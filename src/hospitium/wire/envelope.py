@@ -131,7 +131,9 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     try:
-        return isinstance(value, str) and 0 < float.fromhex(value) < math.inf
+        if not isinstance(value, str) or not 0 < float.fromhex(value) < math.inf:
+            return False
+        return float.fromhex(value).hex() == value
     except (ValueError, OverflowError):
         return False
 
@@ -144,7 +146,7 @@ def _is_sums(value: Any) -> bool:
             _is_name(name)
             and isinstance(numbers, list)
             and len(numbers) <= MAX_SUM_LENGTH
-            and all(type(number) is int and abs(number) <= MAX_SUM for number in numbers)
+            and all(_is_count(number) for number in numbers)
             for name, numbers in value.items()
         )
     )

@@ -6,6 +6,8 @@ in the same pass that adds them, in ``privacy/exact_sum.py``, so that memory is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hospitium.errors import UpdateError
 from hospitium.types import Seat, Task, Update
 from hospitium.wire.blob import Manifest, manifest_of
@@ -22,7 +24,14 @@ MAX_SUMS = 64
 MAX_SUM_LENGTH = 1 << 16
 
 
-def check_update(update: Update, *, task: Task, seat: Seat | None, manifest: Manifest) -> None:
+def check_update(
+    update: Update,
+    *,
+    task: Task,
+    seat: Seat | None,
+    manifest: Manifest,
+    sum_lengths: Mapping[str, int] | None = None,
+) -> None:
     """Refuse an update that is not an answer to this task, from this seat, of this shape.
 
     Args:
@@ -30,6 +39,7 @@ def check_update(update: Update, *, task: Task, seat: Seat | None, manifest: Man
         task: What was asked.
         seat: The sender's place in the run; None if it has none.
         manifest: Names, dtypes and shapes that the task's params have.
+        sum_lengths: Names and lengths of the metric sums that this task asks for; None takes any.
 
     Raises:
         UpdateError: The first check that fails, with its reason. Nothing was changed.
@@ -48,7 +58,7 @@ def check_update(update: Update, *, task: Task, seat: Seat | None, manifest: Man
         raise _refused(
             "weight", update, f"it claims {update.num_cases} cases, enrolled were {seat.num_cases}"
         )
-    _check_sums(update)
+    _check_sums(update, sum_lengths)
     expected = manifest if task.purpose == "train" else ()
     _check_shape(update, expected)
 
@@ -69,15 +79,17 @@ def _check_shape(update: Update, expected: Manifest) -> None:
     raise _refused("header", update, f"param {wrong[0]} was to be {wrong[1]}")
 
 
-def _check_sums(update: Update) -> None:
-    """Refuse metric sums that are not short vectors of modest integers."""
+def _check_sums(update: Update, lengths: Mapping[str, int] | None) -> None:
+    """Refuse metric sums that are not short vectors of modest counts, or not those asked for."""
     if len(update.sums) > MAX_SUMS:
         raise _refused("fields", update, f"it has {len(update.sums)} metric sums")
     for name, values in update.sums.items():
         if type(values) is not tuple or len(values) > MAX_SUM_LENGTH:
             raise _refused("fields", update, f"metric sum {name[:40]!r} is not a short tuple")
-        if not all(type(value) is int and -MAX_SUM <= value <= MAX_SUM for value in values):
-            raise _refused("fields", update, f"metric sum {name[:40]!r} is not made of integers")
+        if not all(type(value) is int and 0 <= value <= MAX_SUM for value in values):
+            raise _refused("fields", update, f"metric sum {name[:40]!r} is not made of counts")
+    if lengths is not None and lengths != {n: len(values) for n, values in update.sums.items()}:
+        raise _refused("fields", update, "its metric sums are not those that were asked for")
 
 
 def _refused(reason: str, update: Update, found: str) -> UpdateError:

@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None
 
 
 def test_no_field_of_the_header_tells_the_label(tmp_path: Path) -> None:
-    write_phantoms(tmp_path, num_subjects=300, seed=2, size=64)
+    write_phantoms(tmp_path, num_subjects=160, seed=2, size=64)
     sick = np.array([row["label"] == "pneumonia" for row in rows(tmp_path)])
     headers = [pydicom.dcmread(tmp_path / row["image"], stop_before_pixels=True)
                for row in rows(tmp_path)]  # fmt: skip

@@ -22,14 +22,14 @@ def consolidation(draw: np.random.Generator, *, across: Image, down: Image) -> I
     """
     size = len(down)
     centre = (draw.uniform(-0.6, 0.6), draw.uniform(0.2, 0.9))
-    radius = draw.uniform(0.65, 1.2)
+    radius = draw.uniform(0.6, 1.1)
     squash = math.exp(draw.uniform(-0.35, 0.35))
-    density = draw.uniform(0.65, 1.0)
+    density = draw.uniform(0.7, 1.0)
     du = (across - centre[0]) * (squash / radius)
     dv = (down - centre[1]) * (2.3 / (squash * radius))
     distance = np.square(du) + np.square(dv)
     distance *= np.exp(0.35 * smooth_field(draw, size=size, cells=9))
-    patches = 0.65 + 0.5 * smooth_field(draw, size=size, cells=28)
+    patches = 0.6 + 0.55 * smooth_field(draw, size=size, cells=28)
     return np.asarray(np.clip(density * bump(np.square(distance)) * patches, 0, 0.95))
 
 

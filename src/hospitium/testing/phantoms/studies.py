@@ -69,18 +69,33 @@ def write_phantoms(
     chosen = [VENDORS[name] for name in vendors]
     studies = _schedule(num_subjects, chosen, seed, prevalence=prevalence, by_site=site_column)
     try:
-        (folder / "labels.csv").unlink(missing_ok=True)
-        for done, study in enumerate(studies, start=1):
-            _write_study(folder, study, seed=seed, size=size)
-            if progress:
-                progress(done, len(studies))
-        return _write_labels(folder, studies, site_column=site_column)
+        return _write_all(
+            folder, studies, seed=seed, size=size, site_column=site_column, progress=progress
+        )
     except OSError as error:
         raise StorageError(
             f"Phantoms: {folder} cannot be written ({error.strerror or error}). It may hold part "
             "of the studies, and has no labels.csv of them. Choose a folder with space, or make it "
             "writable, and write them again."
         ) from error
+
+
+def _write_all(
+    folder: Path,
+    studies: Sequence[_Study],
+    *,
+    seed: int,
+    size: int,
+    site_column: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Path:
+    """Write the images, then the labels; labels of an earlier writing go first."""
+    (folder / "labels.csv").unlink(missing_ok=True)
+    for done, study in enumerate(studies, start=1):
+        _write_study(folder, study, seed=seed, size=size)
+        if progress:
+            progress(done, len(studies))
+    return _write_labels(folder, studies, site_column=site_column)
 
 
 def _check(*, num_subjects: int, vendors: Sequence[str], prevalence: float, size: int) -> None:

@@ -70,9 +70,9 @@ VENDORS = MappingProxyType(
                 photons=30_000,
                 scatter=0.06,
                 blur_px=0.4,
-                local_contrast=0.4,
-                steepness=4.0,
-                middle=0.5,
+                local_contrast=0.3,
+                steepness=5.0,
+                middle=0.4,
                 span=(0.06, 0.94),
             ),
             Vendor(
@@ -156,7 +156,7 @@ def apply_vendor(
     size = len(image)
     processed = _process(_expose(image, vendor, draw), vendor)
     top = 2**vendor.bits_stored - 1
-    drift, gamma = draw.uniform(-0.05, 0.05), math.exp(draw.uniform(-0.3, 0.3))  # operator's taste
+    drift, gamma = draw.uniform(-0.05, 0.05), math.exp(draw.uniform(-0.4, 0.4))  # operator's taste
     low, high = (share + drift for share in vendor.span)
     stored = np.rint(np.power(processed, gamma) * ((high - low) * top) + low * top)
     values = np.clip(stored, 0, top).astype(np.uint16)

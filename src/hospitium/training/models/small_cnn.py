@@ -31,7 +31,7 @@ def small_cnn(
     Raises:
         ValueError: A width is not a multiple of 8.
     """
-    if not widths or any(width % 8 for width in widths):
+    if not widths or any(width < 8 or width % 8 for width in widths):
         raise ValueError(f"widths = {list(widths)}: expected multiples of 8")
     return _SmallCNN(in_channels, num_outputs, tuple(widths), convs_per_stage, dropout)
 

@@ -1,0 +1,133 @@
+"""The engines that keep the contract of `hospitium.types.Engine`. A new one is added here only.
+
+A `Kind` starts an engine whose sites behave as the acts say. ``crosses_processes`` is true where
+sites live in processes of their own and send bytes: then they may hang, die and send anything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import acts
+from acts import Act, Scene, Sent
+
+from hospitium.engines.in_process import InProcess, LocalSite
+from hospitium.engines.site_worker import public_words
+from hospitium.engines.workers import WorkerPool
+from hospitium.plan import Plan
+from hospitium.site.egress import release
+from hospitium.state.store import Store
+from hospitium.testing.fakes import DirectEngine
+from hospitium.types import Answer, Engine, Task
+from hospitium.wire import blob
+from hospitium.wire.envelope import decode_task
+
+NUM_WORKERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of engine.
+
+    Attributes:
+        name: What the tests call it.
+        start: Starts it: a folder, what each site does, and whether it is to be all alone, so that
+            closing it must stop everything.
+        crosses_processes: See the top of this file.
+    """
+
+    name: str
+    start: Callable[..., Engine]
+    crosses_processes: bool
+
+
+def _direct(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
+    def site(site_id: str, act: Act) -> Callable[[Task], Answer]:
+        def call(task: Task) -> Answer:
+            answer = act(Scene(task=task, site_id=site_id, place=place))
+            assert not isinstance(answer, Sent)
+            return answer
+
+        return call
+
+    return DirectEngine(sites={site_id: site(site_id, act) for site_id, act in cast.items()})
+
+
+def _in_process(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
+    sites = []
+    for site_id, act in cast.items():
+        folder = place / site_id
+        folder.mkdir(exist_ok=True)
+        (folder / "act").write_text(act.__name__)
+        sites.append(LocalSite(site_id=site_id, cases=folder, folder=folder, num_cases=10))
+    if not alone:
+        _warm(_shared_pool(), place)
+    return InProcess(
+        Plan(),
+        sites=sites,
+        store=Store(place / "store"),
+        pool=None if alone else _shared_pool(),
+        handler=handle,
+    )
+
+
+@cache
+def _shared_pool() -> WorkerPool:
+    """Start processes once for all tests: that is what takes time."""
+    pool = WorkerPool(handle, num_workers=NUM_WORKERS)
+    atexit.register(pool.close)
+    return pool
+
+
+def _warm(pool: WorkerPool, place: Path) -> None:
+    """Have every worker up before a short deadline begins."""
+    request = json.dumps({"warm": str(place)}).encode()
+    for future in [pool.submit(request, deadline_s=60) for _ in range(NUM_WORKERS)]:
+        future.result()
+
+
+def handle(request: bytes) -> bytes:
+    """Act as a site does, in a worker process; the wire is that of the real handler."""
+    fields = json.loads(request)
+    if "warm" in fields:
+        return _wait_for_all(Path(fields["warm"]))
+    return public_words(lambda: _act(fields), Path(fields["folder"]))
+
+
+def _act(fields: Mapping[str, Any]) -> str:
+    task = decode_task(
+        base64.b64decode(fields["task"]), params=blob.read(Path(fields["params"]))
+    )
+    folder, outbox = Path(fields["folder"]), Path(fields["outbox"])
+    act = getattr(acts, (folder / "act").read_text())
+    done = act(Scene(task=task, site_id=fields["site_id"], place=folder.parent))
+    if isinstance(done, Sent):
+        outbox.mkdir(parents=True, exist_ok=True)
+        if done.file is not None:
+            (outbox / f"{done.digest}.safetensors").write_bytes(done.file)
+        return base64.b64encode(done.envelope).decode()
+    envelope, _ = release(done, task=task, outbox=outbox, record=folder / "egress.jsonl")
+    return base64.b64encode(envelope).decode()
+
+
+def _wait_for_all(place: Path) -> bytes:
+    (place / f"warm-{os.getpid()}").touch()
+    until = time.monotonic() + 50
+    while len(list(place.glob("warm-*"))) < NUM_WORKERS and time.monotonic() < until:
+        time.sleep(0.005)
+    return b"{}"
+
+
+KINDS = (
+    Kind(name="direct", start=_direct, crosses_processes=False),
+    Kind(name="in_process", start=_in_process, crosses_processes=True),
+)

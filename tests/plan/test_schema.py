@@ -1,0 +1,144 @@
+import hashlib
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hospitium.errors import UsageError
+from hospitium.plan import Plan, load_plan, parse_plan
+from hospitium.plan.checking import problems_of
+from hospitium.plan.schema import RoundsSection, TrainingSection
+from hospitium.plan.writing import TEMPLATES, template, to_toml
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+ARGS = st.dictionaries(
+    TEXT,
+    st.recursive(
+        st.booleans() | st.integers(-(1 << 60), 1 << 60) | TEXT | st.floats(-1e9, 1e9),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=2),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+
+
+def values_of(field, kind):
+    """Return a strategy for what one key of a plan may hold."""
+    bounds = field.metadata
+    if allowed := (*bounds.get("choices", ()), *bounds.get("reserved", ())):
+        return st.sampled_from(allowed)
+    if kind == "float":
+        low = bounds.get("low", bounds.get("above", -1e12))
+        return st.floats(
+            low, bounds.get("high", 1e12), exclude_min="above" in bounds and low == bounds["above"]
+        )
+    if kind == "int":
+        return st.integers(bounds.get("low", -(1 << 60)), bounds.get("high", 1 << 60))
+    return {
+        "bool": st.booleans(),
+        "str": TEXT,
+        "tuple[str, ...]": st.lists(TEXT, max_size=3).map(tuple),
+        "tuple[float, ...]": st.lists(st.floats(-1e9, 1e9), max_size=3).map(tuple),
+        "Mapping[str, Json]": ARGS,
+    }[kind]
+
+
+def plans():
+    """Any plan that the schema can hold, sensible or not."""
+
+    def section(default):
+        return st.builds(
+            type(default), **{item.name: values_of(item, item.type) for item in fields(default)}
+        )
+
+    return st.builds(
+        Plan,
+        **{
+            item.name: section(getattr(Plan(), item.name))
+            if is_dataclass(getattr(Plan(), item.name))
+            else values_of(item, item.type)
+            for item in fields(Plan)
+        },
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.booleans())
+def test_any_plan_written_as_toml_reads_back_to_the_same_plan(plan, comments):
+    again = parse_plan(to_toml(plan, comments=comments))
+    assert again == plan
+    assert again.digest == plan.digest
+
+
+def test_the_digest_of_a_plan_with_every_value_written_out_is_pinned():
+    """If this changes, plans that hospitals have approved lose their name: raise the version."""
+    plan = load_plan(Path(__file__).with_name("pinned.toml"))
+    assert plan.digest == "fef46b22ceae1169a2591c20423a88be57604b327d36b8eba5380f9a689f9838"
+    assert plan.digest == hashlib.sha256(plan.canonical).hexdigest()
+    assert plan.canonical.startswith(b'{"algorithm":{"clip":"adaptive","clip_factor":1.5,')
+
+
+def test_the_digest_does_not_depend_on_the_order_of_keys_spaces_or_comments():
+    one = parse_plan("seed = 3\nname = 'a'\n[model]\nargs = {dropout = 0.1, widths = [8]}")
+    other = parse_plan("name='a' # agreed\nseed=0x3\n[model.args]\nwidths=[8]\ndropout=1e-1")
+    assert one.digest == other.digest
+
+
+def test_a_whole_number_where_a_number_is_due_has_one_digest():
+    assert parse_plan("training.lr = 1").digest == parse_plan("training.lr = 1.0").digest
+
+
+def test_every_single_value_is_part_of_the_digest():
+    seen = {Plan().digest}
+    for section in fields(Plan):
+        value = getattr(Plan(), section.name)
+        if not is_dataclass(value):
+            seen.add(replace(Plan(), **{section.name: other_than(value)}).digest)
+            continue
+        for item in fields(value):
+            changed = replace(value, **{item.name: other_than(getattr(value, item.name))})
+            seen.add(replace(Plan(), **{section.name: changed}).digest)
+    assert len(seen) == 1 + sum(
+        len(fields(value)) if is_dataclass(value) else 1 for value in vars(Plan()).values()
+    )
+
+
+def other_than(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, dict):
+        return {"x": 1}
+    return (
+        (*value, type(value[0])("x"))
+        if value and isinstance(value, tuple)
+        else (value + "x" if isinstance(value, str) else (1.0,))
+    )
+
+
+def test_a_plan_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Plan().seed = 8
+
+
+def test_the_length_of_the_schedule_is_rounds_times_steps():
+    plan = Plan(rounds=RoundsSection(count=6), training=TrainingSection(steps=7))
+    assert plan.total_steps == 42
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_is_usable_and_its_comments_explain_each_key(name):
+    plan = template(name)
+    text = to_toml(plan, comments=True)
+    assert problems_of(plan) == [] and parse_plan(text) == plan
+    for item in (item for section in vars(Plan()).values() if is_dataclass(section)
+                 for item in fields(section)):  # fmt: skip
+        assert item.metadata["note"] in text
+
+
+def test_a_template_that_does_not_exist_is_told_which_do():
+    with pytest.raises(UsageError, match="Choose one of: xray-classification, xray-fedprox"):
+        template("xray")
