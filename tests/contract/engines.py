@@ -104,9 +104,7 @@ def handle(request: bytes) -> bytes:
 
 
 def _act(fields: Mapping[str, Any]) -> str:
-    task = decode_task(
-        base64.b64decode(fields["task"]), params=blob.read(Path(fields["params"]))
-    )
+    task = decode_task(base64.b64decode(fields["task"]), params=blob.read(Path(fields["params"])))
     folder, outbox = Path(fields["folder"]), Path(fields["outbox"])
     act = getattr(acts, (folder / "act").read_text())
     done = act(Scene(task=task, site_id=fields["site_id"], place=folder.parent))

@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,15 +25,20 @@ from hospitium.wire.envelope import decode_task
 
 
 def answer_request(request: bytes) -> bytes:
-    """Answer one task for one site; every failure becomes words that may travel.
+    """Answer one task for one site."""
+    fields = json.loads(request)
+    folder = Path(fields["folder"])
+    return public_words(lambda: _answer(fields, folder), folder)
+
+
+def public_words(work: Callable[[], str], folder: Path) -> bytes:
+    """Reply with an envelope in base64; every failure becomes words that may travel.
 
     What helps the site's own staff, with its traceback, is appended to ``site.log`` in the site's
     folder and goes no further.
     """
-    fields = json.loads(request)
-    folder = Path(fields["folder"])
     try:
-        return canonical_json({"envelope": _answer(fields, folder)})
+        return canonical_json({"envelope": work()})
     except SiteError as error:
         _log(folder, error.detail)
         return canonical_json({"error": error.public})

@@ -6,6 +6,7 @@ ends by itself as soon as its parent is gone, however that happened.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import queue
@@ -120,7 +121,9 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process: SpawnProcess = context.Process(
-            target=_work, args=(theirs, handler), daemon=True
+            target=_work,
+            args=(theirs, handler.__module__, handler.__qualname__),
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -153,12 +156,16 @@ class _Worker:
         self._pipe.close()
 
 
-def _work(pipe: Connection, handler: Handler) -> None:
-    """Run in the worker: answer requests until the parent goes away."""
+def _work(pipe: Connection, module: str, name: str) -> None:
+    """Run in the worker: answer requests until the parent goes away.
+
+    The handler comes by name, so that its libraries are loaded when the number of threads is set.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    handler: Handler = getattr(importlib.import_module(module), name)
     while True:
         try:
             request = pipe.recv_bytes()

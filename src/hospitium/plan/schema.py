@@ -163,7 +163,7 @@ class TrainingSection:
 class RoundsSection:
     """How many rounds, who must answer, and how long is waited."""
 
-    count: int = key(100, "rounds", low=1, high=100_000)
+    count: int = key(200, "rounds", low=1, high=100_000)
     quorum: int = key(
         2, "the fewest sites whose updates make a round; below it the model stays", low=1
     )

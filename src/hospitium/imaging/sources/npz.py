@@ -70,10 +70,23 @@ def read_npz(
         labels=labels,
         subjects=np.array(subjects, dtype=np.str_),
         splits=splits,
-        classes=classes,
+        classes=_named(classes, path),
         skipped={"no_label": num_left_out} if num_left_out else {},
         notes={code: count for code, count in sorted(notes.items()) if count},
     )
+
+
+def _named(classes: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """Return the published names of the classes where the file is a known set, else numbers."""
+    known = next((names for stem, names in _PUBLISHED.items() if path.stem.startswith(stem)), ())
+    return known if classes == tuple(str(index) for index in range(len(known))) else classes
+
+
+_PUBLISHED: Mapping[str, tuple[str, ...]] = {
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
+}
+"""Class names of MedMNIST files (Yang 2023), which hold numbers only."""
 
 
 def _origins(parts: Mapping[Split, tuple[Any, Any]]) -> list[tuple[int, str]]:

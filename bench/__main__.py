@@ -1,0 +1,45 @@
+"""``python -m bench [--only GROUP] [--small]``: JSON lines to standard output, words to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from importlib import import_module
+
+from bench.rows import say
+
+GROUPS = {
+    "aggregation": "bench.aggregation",
+    "memory": "bench.memory",
+    "round_overhead": "bench.round_overhead",
+    "gate": "bench.gate",
+}
+"""Each group by name: a module with ``rows(*, small) -> Iterator[Row]``. Add yours here."""
+
+
+def main() -> None:
+    """Run the groups asked for, and print each row as soon as it is measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=sorted(GROUPS), help="one group instead of all")
+    parser.add_argument(
+        "--small", action="store_true", help="a hundredth of the size: to see that it runs"
+    )
+    asked = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # floors are plain loops of one core
+    say(f"{os.cpu_count()} cores, load {_load()}; `ratio` is value / floor, `target` its bar")
+    for group in [asked.only] if asked.only else GROUPS:
+        started = time.perf_counter()
+        say(f"-- {group}")
+        for row in import_module(GROUPS[group]).rows(small=asked.small):
+            print(row.as_json(), flush=True)
+            say(row.as_text())
+        say(f"-- {group} took {time.perf_counter() - started:.0f} s, load {_load()}")
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+if __name__ == "__main__":
+    main()
