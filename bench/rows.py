@@ -1,4 +1,4 @@
-"""One measured figure beside its floor, and how times are taken on a machine that others use too."""
+"""One measured figure beside its floor, and how times are taken on a machine that others use."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ A test fails when one of these pages is not what this script would write.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields, is_dataclass
@@ -20,7 +21,7 @@ from hospitium import errors
 from hospitium.cli.main import app
 from hospitium.imaging.instance import NOTES, SKIP_REASONS
 from hospitium.plan import Plan, schema
-from hospitium.plan.writing import TEMPLATES, _toml
+from hospitium.plan.writing import TEMPLATES
 
 DOCS = Path(__file__).parent
 _WRITTEN = "<!-- Written by docs/write_reference.py (`make docs`). Do not edit by hand. -->"
@@ -66,7 +67,7 @@ def _table(kind: type[Any], path: str) -> list[str]:
     """Return the rows of one section; sections within it are left out."""
     hints = _hints(kind)
     rows = [
-        f"| `{path}{item.name}` | `{_toml(_default(item))}` | {_allowed(item, hints[item.name])} "
+        f"| `{path}{item.name}` | `{_value(_default(item))}` | {_allowed(item, hints[item.name])} "
         f"| {_cell(item.metadata.get('note', ''))} |"
         for item in fields(kind)
         if not is_dataclass(hints[item.name])
@@ -78,7 +79,7 @@ def _allowed(item: Field[Any], kind: Any) -> str:
     """Return what a key may hold, in words."""
     bounds = item.metadata
     if "choices" in bounds:
-        text = ", ".join(f"`{_toml(choice)}`" for choice in bounds["choices"])
+        text = ", ".join(f"`{_value(choice)}`" for choice in bounds["choices"])
         reserved = ", ".join(f"`{name}`" for name in bounds.get("reserved", ()))
         return f"{text}; reserved: {reserved}" if reserved else text
     words = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}
@@ -89,6 +90,11 @@ def _allowed(item: Field[Any], kind: Any) -> str:
         if name in bounds
     ]
     return ", ".join([text, *limits])
+
+
+def _value(value: Any) -> str:
+    """Return a value as TOML writes it: for those in a plan's defaults, as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _list_of(kind: Any) -> str:
@@ -114,7 +120,7 @@ def commands_page() -> str:
         "command that was not understood or a run that is not there, 3 a plan with problems, 4 too",
         "few sites answered, 130 interrupted. An error has a code with [a page](errors.md).",
         "With `--json` a command prints one bare object (`run watch`: one for each round) on",
-        "standard output. An error is then `{\"ok\": false, \"code\": ..., \"error\": ...}`.",
+        'standard output. An error is then `{"ok": false, "code": ..., "error": ...}`.',
         "",
         "## `hospitium`",
         "",
@@ -152,9 +158,10 @@ def _options(command: Any) -> list[str]:
 
 
 def _default_text(value: Any) -> str:
-    return "" if value is None or value is False else str(value).lower() if value is True else str(
-        value
-    )
+    """Return a default as a person would type it; nothing where there is none."""
+    if value is None or value is False:
+        return ""
+    return "true" if value is True else str(value)
 
 
 def errors_page() -> str:
@@ -183,8 +190,8 @@ def reading_page() -> str:
         _WRITTEN,
         "# What reading images counts",
         "",
-        "A file or a row that cannot be used is left out and counted. It never ends a run, as long",
-        "as enough is left. The report names the reasons with their counts. Which file it was stays",
+        "A file or a row that cannot be used is left out and counted. It never ends a run, as",
+        "long as enough is left. The reasons are told with their counts. Which file it was stays",
         "at the site.",
         "",
         "## Left out",
@@ -195,8 +202,8 @@ def reading_page() -> str:
         "",
         "## Tolerated or changed",
         "",
-        "Hospitium is strict in what it writes and tolerant in what it reads from a scanner. What it",
-        "tolerated is counted too.",
+        "Hospitium is strict in what it writes and tolerant in what it reads from a scanner. What",
+        "it tolerated is counted too.",
         "",
         "| note | meaning |",
         "|---|---|",

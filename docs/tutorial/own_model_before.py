@@ -1,6 +1,6 @@
 """An ordinary training script: one MONAI net, one data set in one place, no federation.
 
-    python docs/tutorial/own_model_before.py images.npz
+python docs/tutorial/own_model_before.py images.npz
 """
 
 import sys

@@ -1,10 +1,11 @@
-"""What worker processes do in the tests of the pool: module-level functions, so that spawn finds them."""
+"""What workers do in the tests of the pool: module-level functions, so that spawn finds them."""
 
 import json
 import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -29,4 +30,4 @@ def _threads_of_a_product() -> int:
     """Return how many threads NumPy has beside Python's own."""
     big = np.ones((400, 400))
     big @ big
-    return len(os.listdir("/proc/self/task")) - threading.active_count()
+    return len(list(Path("/proc/self/task").iterdir())) - threading.active_count()

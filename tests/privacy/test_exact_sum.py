@@ -160,7 +160,9 @@ def test_refused_updates_in_between_change_no_bit(rows, bad):
         for at, place, value in bad:
             if at == number:
                 with pytest.raises(UpdateError):
-                    total.add(delta_of([value if k == place else 0 for k in range(5)]), weight=weight)
+                    total.add(
+                        delta_of([value if k == place else 0 for k in range(5)]), weight=weight
+                    )
         total.add(delta, weight=weight)
     assert same_bits(total.mean(), sum_of(updates).mean())
 

@@ -17,7 +17,7 @@ from hospitium.testing.fakes import (
     first_params,
     least_squares_sites,
 )
-from hospitium.types import Seat, State, Sums
+from hospitium.types import Engine, Seat, State, Sums
 
 
 def score_of(sums: Sums) -> float | None:
@@ -44,14 +44,21 @@ def create(folder: Path, plan: Plan) -> None:
 
 
 def go_on(
-    folder: Path, sites: Mapping[str, SiteFunction] | None = None, order: object = sorted
+    folder: Path,
+    sites: Mapping[str, SiteFunction] | None = None,
+    order: object = sorted,
+    engine: Engine | None = None,
 ) -> tuple[State, dict[str, object]]:
     """Run or resume, to the end; return the last state and the ledger's record."""
     ledger = RunLedger(folder, score_of=score_of)
     algorithm = algorithms.build(
-        ledger.plan, run_id="r", seats=ledger.seats, first_params=first_params
+        ledger.plan,
+        run_id="r",
+        seats=ledger.seats,
+        first_params=first_params,
+        sum_lengths={"loss": 2},
     )
-    engine = DirectEngine(sites=sites or sites_by_name(), order=order)
+    engine = engine or DirectEngine(sites=sites or sites_by_name(), order=order)
     try:
         state = federation.run(ledger.plan, algorithm, engine, ledger, Quiet())
         if not ledger.is_finished:

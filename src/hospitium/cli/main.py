@@ -65,9 +65,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = app(standalone_mode=False)
+        if status == InterruptedRunError.exit_status:  # Typer makes this number of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status or 0)
     except HospitiumError as error:
         _fail(error.code, str(error), error.exit_status, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort):

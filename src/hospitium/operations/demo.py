@@ -27,8 +27,13 @@ from hospitium.testing.phantoms import write_phantoms
 from hospitium.training.plugins import Plugin, load_plugin
 from hospitium.types import Json
 
-NUM_PHANTOMS = 480
-PHANTOM_SIZE = 64
+NUM_PHANTOMS = 640
+PHANTOM_SIZE = 32
+"""Phantoms are drawn at four times this size and reduced when they are read, as studies are."""
+
+
+_PHANTOM_ROUNDS = 40
+_PHANTOM_LR = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +114,10 @@ def demo_plan(
             args=_model_args(name, size),
             init_seed=options.seed,
         ),
+        training=replace(plan.training, lr=_PHANTOM_LR) if options.data is None else plan.training,
         rounds=replace(
             plan.rounds,
-            count=options.rounds or plan.rounds.count,
+            count=options.rounds or (plan.rounds.count if options.data else _PHANTOM_ROUNDS),
             quorum=max(1, (2 * num_sites + 2) // 3),
         ),
         plugin_sha256=plugin.sha256 if plugin else "",
@@ -148,7 +154,7 @@ def _read(options: DemoOptions, folder: Path, *, say: Say) -> Cases:
             folder / "phantoms",
             num_subjects=NUM_PHANTOMS,
             seed=options.seed,
-            size=2 * PHANTOM_SIZE,
+            size=4 * PHANTOM_SIZE,
             progress=_counter(say, "studies written"),
         )
         size = options.image_size or PHANTOM_SIZE

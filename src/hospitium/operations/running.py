@@ -11,6 +11,7 @@ from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.workers import WorkerPool
 from hospitium.errors import (
     CorruptedError,
+    EngineError,
     PlanError,
     PluginError,
     QuorumError,
@@ -48,8 +49,8 @@ def run_to_end(folder: Path, *, pool: WorkerPool, say: Say, label: str) -> Chose
         try:
             done = ledger.chosen()
             return done if done is not None else _train(ledger, pool=pool, say=say, label=label)
-        except BaseException:
-            pool.close()  # whoever stops must not leave a worker that writes
+        except (KeyboardInterrupt, EngineError):
+            pool.close()  # whoever stops leaves no worker that writes, and no half file
             with suppress(StorageError):
                 _sweep(folder)
             raise

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +46,9 @@ _LEAST_ROUGH_LIMIT = 1e-20
 _Span: TypeAlias = tuple[str, int, int, int]
 """Name of an array, where a block begins in it, where in the sum, and its length."""
 
+_Todo: TypeAlias = deque[_Span]
+"""The blocks that no thread has taken yet."""
+
 
 class ExactSum:
     """The running sum of the weighted updates of one round; memory is two models, whatever N is.
@@ -62,7 +67,8 @@ class ExactSum:
         self._scale = scale_for(max_norm=max_norm, max_sites=max_sites)
         self._magic = _MAGIC / self._scale
         self._total = np.zeros(num_values(manifest), np.int64)
-        self._spans = _spans(manifest, num_threads=_num_threads(self._total.size))
+        self._spans = list(_spans(manifest))
+        self._num_threads = _num_threads(self._total.size)
         self._num_added = 0
         self.sum_weight = 0
 
@@ -79,14 +85,14 @@ class ExactSum:
         """
         assert 1 <= weight <= WEIGHT_ONE, weight
         share = weight / WEIGHT_ONE
-        rough = sum(self._each(lambda spans: self._put(delta, spans, share=share)))
+        rough = sum(self._each(lambda todo: self._put(delta, todo, share=share)))
         bound = self._max_norm * NORM_TOLERANCE
         norm = 0.0 if _is_surely_within(rough, bound=bound) else l2_norm(delta)
         if norm <= bound:
             self._num_added += 1
             self.sum_weight += weight
             return
-        self._each(lambda spans: self._put(delta, spans, share=share, take_out=True))
+        self._each(lambda todo: self._put(delta, todo, share=share, take_out=True))
         if math.isfinite(norm):
             raise UpdateError(
                 "norm",
@@ -100,19 +106,23 @@ class ExactSum:
         mean: dict[str, npt.NDArray[Any]] = {
             name: np.empty(shape, DTYPES[dtype]) for name, dtype, shape in self._manifest
         }
-        self._each(lambda spans: self._take_mean(mean, spans))
+        self._each(lambda todo: self._take_mean(mean, todo))
         return mean
 
-    def _each(self, work: Callable[[list[_Span]], float]) -> list[float]:
-        """Do this for each thread's spans; NumPy gives up the interpreter lock on every block."""
-        if len(self._spans) == 1:
-            return [work(self._spans[0])]
-        with ThreadPoolExecutor(len(self._spans)) as pool:
-            return list(pool.map(work, self._spans))
+    def _each(self, work: Callable[[_Todo], float]) -> list[float]:
+        """Do this to all blocks, in threads: NumPy gives up the interpreter lock for each.
 
-    def _put(
-        self, delta: Params, spans: list[_Span], *, share: float, take_out: bool = False
-    ) -> float:
+        This thread is one of them and all take from one line: a core that is busy with something
+        else delays nothing but the block that it holds.
+        """
+        todo = deque(self._spans)
+        if self._num_threads == 1:
+            return [work(todo)]
+        with ThreadPoolExecutor(self._num_threads - 1) as pool:
+            others = [pool.submit(work, todo) for _ in range(self._num_threads - 1)]
+            return [work(todo), *(other.result() for other in others)]
+
+    def _put(self, delta: Params, todo: _Todo, *, share: float, take_out: bool = False) -> float:
         """Add these blocks, or take exactly them out; return their sum of squares, roughly.
 
         What is not finite turns into integers too: always the same ones, so that they come out.
@@ -121,7 +131,7 @@ class ExactSum:
         buffer = np.empty(_BLOCK, np.float64)
         squares, last, flat = 0.0, "", np.empty(0, np.float32)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            for name, at, start, length in spans:
+            for name, at, start, length in _taken(todo):
                 if name != last:
                     last, flat = name, delta[name].reshape(-1)
                 values, block = flat[at : at + length], buffer[:length]
@@ -134,12 +144,12 @@ class ExactSum:
                 combine(total, block.view(np.int64), out=total)
         return squares
 
-    def _take_mean(self, mean: Params, spans: list[_Span]) -> float:
+    def _take_mean(self, mean: Params, todo: _Todo) -> float:
         """Write these blocks of the mean, in the arrays of ``mean``."""
         divisor = self._scale * (self.sum_weight / WEIGHT_ONE)
         magic_bits = int(np.float64(self._magic).view(np.int64))
         offset = np.int64(_wrapped(self._num_added * magic_bits))
-        for name, at, start, length in spans:
+        for name, at, start, length in _taken(todo):
             whole = self._total[start : start + length] - offset
             mean[name].reshape(-1)[at : at + length] = whole / divisor
         return 0.0
@@ -171,9 +181,13 @@ def _rough_squares(values: npt.NDArray[np.float32]) -> float:
 
     Rows are short: that bounds the rounding, and BLAS does not wake its own threads for them.
     """
-    whole = values.size - values.size % _ROW
-    rows, rest = values[:whole].reshape(-1, _ROW), values[whole:]
-    return float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(np.vecdot(rest, rest))
+    whole, squares = values.size - values.size % _ROW, 0.0
+    if whole:
+        rows = values[:whole].reshape(-1, _ROW)
+        squares += float(np.add.reduce(np.vecdot(rows, rows), dtype=np.float64))
+    if whole < values.size:
+        squares += float(np.vecdot(values[whole:], values[whole:]))
+    return squares
 
 
 def _is_surely_within(squares: float, *, bound: float) -> bool:
@@ -182,17 +196,21 @@ def _is_surely_within(squares: float, *, bound: float) -> bool:
     return limit >= _LEAST_ROUGH_LIMIT and squares <= limit * (1 - _ROUGH)
 
 
-def _spans(manifest: Manifest, *, num_threads: int) -> list[list[_Span]]:
-    """Cut all arrays into blocks, and the blocks into one list of about equal size per thread."""
-    spans: list[list[_Span]] = [[] for _ in range(num_threads)]
-    total, start = num_values(manifest), 0
+def _spans(manifest: Manifest) -> Iterator[_Span]:
+    """Cut all arrays into blocks."""
+    start = 0
     for name, _, shape in manifest:
         size = math.prod(shape)
         for at in range(0, size, _BLOCK):
-            thread = (start + at) * num_threads // total
-            spans[thread].append((name, at, start + at, min(_BLOCK, size - at)))
+            yield name, at, start + at, min(_BLOCK, size - at)
         start += size
-    return [share for share in spans if share] or [[]]
+
+
+def _taken(todo: _Todo) -> Iterator[_Span]:
+    """Take blocks from a line that other threads take from too, until it is empty."""
+    with suppress(IndexError):
+        while True:
+            yield todo.popleft()
 
 
 def _num_threads(size: int) -> int:

@@ -102,12 +102,12 @@ def _trained(update: Update, *, task: Task, plan: Plan, site: Site, trainer: Tra
         round_number=task.round_number,
         moments=moments.load(site.folder, before=task.round_number) if keeps else None,
     )
-    if keeps:
-        moments.save(site.folder, trained.moments, round_number=task.round_number)
     try:
         delta, norm = clip(_change(trained.params, task.params), max_norm=task.max_norm)
     except UpdateError as error:
         raise SiteError("training diverged: the params are not finite") from error
+    if keeps:
+        moments.save(site.folder, trained.moments, round_number=task.round_number)
     return Update(
         run_id=update.run_id,
         round_number=update.round_number,

@@ -294,7 +294,11 @@ class RunLedger:
     def chosen(self) -> Chosen | None:
         """Return which params are the result of this run; None before it is finished."""
         text = self._database.rows("SELECT chosen FROM run")[0]["chosen"]
-        return Chosen(**json.loads(text)) if text else None
+        if not text:
+            return None
+        fields = json.loads(text)
+        sums = {name: tuple(values) for name, values in fields["sums"].items()}
+        return Chosen(**{**fields, "sums": sums})
 
     @property
     def is_finished(self) -> bool:

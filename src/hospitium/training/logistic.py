@@ -68,16 +68,18 @@ class LogisticTrainer:
         chosen = batches(plan, num_cases=len(cases), site_id=site_id, round_number=round_number)
         offset = logit_offset(plan, cases.labels).astype(np.float64)
         losses = []
-        for step, index in enumerate(chosen, start=first_step):
-            loss, gradient = self._gradient(at, cases, index, offset)
-            for name in gradient:
-                gradient[name] += plan.algorithm.mu * (at[name] - start[name])
-            state.apply(at, gradient, rate=learning_rate(plan, step))
-            losses.append(loss)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at when all steps are done
+            for step, index in enumerate(chosen, start=first_step):
+                loss, gradient = self._gradient(at, cases, index, offset)
+                for name in gradient:
+                    gradient[name] += plan.algorithm.mu * (at[name] - start[name])
+                state.apply(at, gradient, rate=learning_rate(plan, step))
+                losses.append(loss)
+            trained = {name: array.astype(np.float32) for name, array in at.items()}
         if not is_finite(sum(losses)):
             raise SiteError("training diverged: the loss is not finite")
         return TrainedParams(
-            params={name: array.astype(np.float32) for name, array in at.items()},
+            params=trained,
             num_steps=len(chosen),
             mean_loss=float(np.mean(losses)),
             moments=state.as_params(),
@@ -105,20 +107,19 @@ class LogisticTrainer:
         """Return the weighted mean loss of a batch and its gradient."""
         inputs, labels = self._inputs(cases, index), cases.labels[index]
         weights = case_weights(self._plan, labels).astype(np.float64) / len(index)
-        with np.errstate(over="ignore", invalid="ignore"):
-            logits = inputs @ at["weight"].T + at["bias"] + offset
-            if logits.shape[1] == 1:
-                signed = np.where(labels == 1, logits[:, 0], -logits[:, 0])
-                loss = float(weights @ np.logaddexp(0, -signed))
-                error = (1 / (1 + np.exp(-logits[:, 0])) - labels)[:, None]
-            else:
-                shifted = logits - logits.max(axis=1, keepdims=True)
-                log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-                loss = float(-(weights @ log_p[np.arange(len(labels)), labels]))
-                error = np.exp(log_p)
-                error[np.arange(len(labels)), labels] -= 1
-            error *= weights[:, None]
-            return loss, {"weight": error.T @ inputs, "bias": error.sum(axis=0)}
+        logits = inputs @ at["weight"].T + at["bias"] + offset
+        if logits.shape[1] == 1:
+            signed = np.where(labels == 1, logits[:, 0], -logits[:, 0])
+            loss = float(weights @ np.logaddexp(0, -signed))
+            error = (1 / (1 + np.exp(-logits[:, 0])) - labels)[:, None]
+        else:
+            shifted = logits - logits.max(axis=1, keepdims=True)
+            log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            loss = float(-(weights @ log_p[np.arange(len(labels)), labels]))
+            error = np.exp(log_p)
+            error[np.arange(len(labels)), labels] -= 1
+        error *= weights[:, None]
+        return loss, {"weight": error.T @ inputs, "bias": error.sum(axis=0)}
 
 
 class _Optimizer:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -56,6 +57,7 @@ def num_values(manifest: Manifest) -> int:
     return sum(_count(shape) for _, _, shape in manifest)
 
 
+@lru_cache(maxsize=16)
 def header_of(manifest: Manifest) -> bytes:
     """Return the constant bytes before the data: 8 bytes of length, then the JSON header."""
     entries = {}
@@ -118,6 +120,7 @@ def read(path: Path, *, manifest: Manifest | None = None) -> dict[str, npt.NDArr
         if size < 8:
             raise _corrupted(path, f"{size} bytes long, shorter than any params file")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    size = len(mapped)
     if manifest is None:
         manifest, offsets, start = _parse(mapped, path)
     else:
@@ -128,9 +131,7 @@ def read(path: Path, *, manifest: Manifest | None = None) -> dict[str, npt.NDArr
             raise _corrupted(path, "its header is not the one that the manifest implies")
         start, offsets = len(header), _offsets(manifest)
     return {
-        name: np.frombuffer(
-            mapped, dtype=DTYPES[dtype], count=_count(shape), offset=start + offset
-        ).reshape(shape)
+        name: np.ndarray(shape, DTYPES[dtype], buffer=mapped, offset=start + offset)
         if _count(shape)
         else np.zeros(shape, DTYPES[dtype])
         for (name, dtype, shape), offset in zip(manifest, offsets, strict=True)

@@ -9,33 +9,32 @@ from typing import Any
 
 from torch import nn
 
-_GROUP_NORM = ("group", {"num_groups": 32})
+_NUM_GROUPS = 32
 
 
 def resnet18(in_channels: int, num_outputs: int, stem: str = "standard") -> nn.Module:
     """ResNet-18 (He 2016, arXiv:1512.03385), 11.2 M params; ``stem="small"`` for 28 x 28 images."""
     from monai.networks.nets import resnet
 
-    return _module(resnet.resnet18(**_resnet_args(in_channels, num_outputs, stem)))
+    return _with_group_norm(resnet.resnet18(**_resnet_args(in_channels, num_outputs, stem)))
 
 
 def resnet50(in_channels: int, num_outputs: int, stem: str = "standard") -> nn.Module:
     """ResNet-50, 23.5 M params; ``stem="small"`` for 28 x 28 images."""
     from monai.networks.nets import resnet
 
-    return _module(resnet.resnet50(**_resnet_args(in_channels, num_outputs, stem)))
+    return _with_group_norm(resnet.resnet50(**_resnet_args(in_channels, num_outputs, stem)))
 
 
 def densenet121(in_channels: int, num_outputs: int) -> nn.Module:
     """DenseNet-121 (Huang 2017, arXiv:1608.06993), 6.95 M params."""
     from monai.networks.nets import densenet
 
-    return _module(
+    return _with_group_norm(
         densenet.DenseNet121(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=num_outputs,
-            norm=_GROUP_NORM,
             pretrained=False,
         )
     )
@@ -51,13 +50,20 @@ def _resnet_args(in_channels: int, num_outputs: int, stem: str) -> dict[str, Any
         "spatial_dims": 2,
         "n_input_channels": in_channels,
         "num_classes": num_outputs,
-        "norm": _GROUP_NORM,
         "conv1_t_size": 3 if small else 7,
         "conv1_t_stride": 1 if small else 2,
         "no_max_pool": small,
     }
 
 
-def _module(net: Any) -> nn.Module:
+def _with_group_norm(net: Any) -> nn.Module:
+    """Put a group norm in the place of each batch norm of a new net, under the same name.
+
+    MONAI's own ``norm`` argument reaches only the first norm of its ResNets (MONAI 1.6).
+    """
     assert isinstance(net, nn.Module)
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(_NUM_GROUPS, child.num_features))
     return net

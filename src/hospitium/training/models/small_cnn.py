@@ -29,10 +29,12 @@ def small_cnn(
         dropout: Share of the pooled features dropped in training.
 
     Raises:
-        ValueError: A width is not a multiple of 8.
+        ValueError: A width is not a multiple of 8, or a stage would be empty.
     """
     if not widths or any(width < 8 or width % 8 for width in widths):
         raise ValueError(f"widths = {list(widths)}: expected multiples of 8")
+    if convs_per_stage < 1:
+        raise ValueError(f"convs_per_stage = {convs_per_stage}: expected at least 1")
     return _SmallCNN(in_channels, num_outputs, tuple(widths), convs_per_stage, dropout)
 
 

@@ -1,0 +1,97 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hospitium.errors import SiteError
+from hospitium.evaluation.score_sums import layout
+from hospitium.site.agent import answer
+from hospitium.site.egress import release
+from hospitium.wire import blob
+from hospitium.wire.envelope import decode_update
+
+
+@pytest.fixture
+def update(task, plan, site_for, trainer):
+    return answer(task, plan=plan, site=site_for(), trainer=trainer)
+
+
+@pytest.fixture
+def let_out(tmp_path):
+    def call(update, task):
+        return release(
+            update, task=task, outbox=tmp_path / "outbox", record=tmp_path / "egress.jsonl"
+        )
+
+    return call
+
+
+def recorded(tmp_path):
+    path = tmp_path / "egress.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, task, let_out):
+    envelope, path = let_out(update, task)
+    read, digest = decode_update(envelope)
+    assert read.sums == update.sums and path.stem == digest == blob.file_digest(path)
+    for name, array in blob.read(path, manifest=blob.manifest_of(task.params)).items():
+        np.testing.assert_array_equal(array, update.delta[name])
+
+
+def test_every_release_is_a_line_of_the_record_with_its_bytes_and_its_digest(
+    update, task, let_out, tmp_path
+):
+    envelope, path = let_out(update, task)
+    let_out(replace(update, delta={}), replace(task, purpose="score"))
+    first, second = recorded(tmp_path)
+    assert first["bytes"] == len(envelope) + path.stat().st_size
+    assert first["sha256"] == path.stem and first["num_arrays"] == 2
+    assert first["sums"] == sorted([*layout(2), "log_norm"])
+    assert (first["kind"], second["kind"], second["sha256"]) == ("update", "scores", "")
+
+
+def test_nothing_but_the_file_is_left_in_the_outbox(update, task, let_out, tmp_path):
+    _, path = let_out(update, task)
+    assert list((tmp_path / "outbox").iterdir()) == [path]
+
+
+REFUSED = {
+    "params of another shape": lambda u: {"delta": {**u.delta, "bias": np.zeros(2, np.float32)}},
+    "a param too many": lambda u: {"delta": {**u.delta, "images": np.zeros((3, 8, 8), np.float32)}},
+    "a param too few": lambda u: {"delta": {"bias": u.delta["bias"]}},
+    "params in another precision": lambda u: {
+        "delta": {name: array.astype(np.float64) for name, array in u.delta.items()}
+    },
+    "a sum of another name": lambda u: {"sums": {**u.sums, "patients": (1,)}},
+    "a text behind the name of a sum": lambda u: {"sums": {**u.sums, "n.Jane_Doe": (1,)}},
+    "a text behind the name of a histogram": lambda u: {"sums": {"positives.Jane": (1,)}},
+    "digits of another script": lambda u: {"sums": {"positives.\u0661": (1,)}},
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_on_the_list_does_not_leave_and_nothing_is_written(
+    update, task, let_out, tmp_path, what
+):
+    with pytest.raises(SiteError, match="egress refused"):
+        let_out(replace(update, **REFUSED[what](update)), task)
+    assert recorded(tmp_path) == [] and not (tmp_path / "outbox").exists()
+
+
+def test_no_params_leave_in_answer_to_a_task_that_only_scores(update, task, let_out, tmp_path):
+    with pytest.raises(SiteError, match="egress refused"):
+        let_out(update, replace(task, purpose="score"))
+    assert recorded(tmp_path) == []
+
+
+def test_every_sum_of_two_and_of_many_classes_may_leave(update, task, let_out):
+    for num_classes in (2, 5, 14):
+        sums = {name: (0,) * length for name, length in layout(num_classes).items()}
+        let_out(replace(update, sums=sums), task)
+
+
+def test_the_path_of_a_file_never_leaves(update, task, let_out):
+    envelope, _ = let_out(replace(update, path="/data/oslo/jane_doe.safetensors"), task)
+    assert b"jane_doe" not in envelope and b"outbox" not in envelope
