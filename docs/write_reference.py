@@ -1,6 +1,6 @@
 """Writes the pages that follow from the code: plan keys, commands, error codes, reasons.
 
-    make docs
+Usage: make docs
 
 A test fails when one of these pages is not what this script would write.
 """

@@ -1,7 +1,6 @@
 """Draws the picture of the README from the report of a run.
 
-make demo
-.venv/bin/python docs/images/draw_result.py demo-report/report.json
+Usage: make demo; .venv/bin/python docs/images/draw_result.py demo-report/report.json
 """
 
 from __future__ import annotations

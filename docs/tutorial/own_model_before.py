@@ -1,6 +1,6 @@
 """An ordinary training script: one MONAI net, one data set in one place, no federation.
 
-python docs/tutorial/own_model_before.py images.npz
+Usage: python docs/tutorial/own_model_before.py images.npz
 """
 
 import sys
@@ -36,7 +36,7 @@ def main(path: str) -> None:
     torch.manual_seed(7)
     net = build_net(1, 1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.004)
-    for step in range(100):
+    for step in range(60):
         index = torch.randint(len(images), (32,))
         optimizer.zero_grad()
         loss = missed_costs_more(net(images[index]), labels[index])

@@ -98,14 +98,14 @@ def hang_in_round_1(scene: Scene) -> Update:
 def late_in_round_1(scene: Scene) -> Update:
     """Answer after the deadline, at a time when the next round is open."""
     if scene.task.round_number == 1:
-        time.sleep(1.2)
+        time.sleep(2.0)
     return answer(scene)
 
 
 def slow_in_round_2(scene: Scene) -> Update:
     """Keep round 2 open for as long as a late answer would take to come in."""
     if scene.task.round_number == 2:
-        time.sleep(1.2)
+        time.sleep(2.0)
     return answer(scene)
 
 

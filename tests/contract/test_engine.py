@@ -16,7 +16,7 @@ from hospitium.types import LeftOut, Task, Update
 from hospitium.wire.blob import digest_of
 
 LONG_S = 60.0
-SHORT_S = 0.8
+SHORT_S = 1.5
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 across_processes = pytest.mark.parametrize(

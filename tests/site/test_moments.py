@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 
 from hospitium.site import moments
@@ -47,3 +49,10 @@ def test_a_damaged_or_cut_off_state_counts_as_lost(tmp_path):
     for damaged in (whole[:-1] + b"\x01", whole[:20], b""):
         path.write_bytes(damaged)
         assert moments.load(tmp_path, before=2) is None
+
+
+def test_a_file_that_never_was_a_state_counts_as_lost(tmp_path):
+    saved(tmp_path, 1)
+    digest = hashlib.sha256(b"not arrays").hexdigest()
+    (tmp_path / "moments" / f"00000002-{digest}.safetensors").write_bytes(b"not arrays")
+    assert moments.load(tmp_path, before=3) is None and loaded(tmp_path, 2) == 1

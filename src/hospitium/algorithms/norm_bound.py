@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 NORM_SUM = "log_norm"
 """Name of the metric sum in which a site says, in one bin, how long its change was."""
@@ -42,9 +44,5 @@ def next_bound(histograms: Sequence[Sequence[int]], *, factor: float, fallback: 
     total = sum(counts)
     if total == 0:
         return fallback
-    seen = 0
-    for index, count in enumerate(counts):
-        seen += count
-        if 2 * seen >= total:
-            return factor * math.exp2(_LOWEST + (index + 0.5) / _BINS_PER_DOUBLING)
-    raise AssertionError("a median exists where anything was counted")
+    index = bisect_left(list(accumulate(counts)), total / 2)
+    return factor * math.exp2(_LOWEST + (index + 0.5) / _BINS_PER_DOUBLING)

@@ -142,8 +142,13 @@ def youden_threshold(scores: Floats, positive: Bools) -> float | None:
         >>> youden_threshold(np.array([0.1, 0.2, 0.6, 0.7]), np.array([False, False, True, True]))
         0.4
     """
-    alarms, hits, thresholds = roc_points(scores, positive)
-    index = hits * int(alarms[-1]) - alarms * int(hits[-1])  # Youden's J times P times Q
+    return youden_of_points(*roc_points(scores, positive))
+
+
+def youden_of_points(alarms: Ints, hits: Ints, thresholds: Floats) -> float | None:
+    """Return Youden's threshold of ROC corners as `roc_points` gives them; counts of any size."""
+    wide_hits, wide_alarms = hits.astype(object), alarms.astype(object)  # no overflow
+    index = wide_hits * int(alarms[-1]) - wide_alarms * int(hits[-1])  # Youden's J times P times Q
     best = int(index.max(initial=0))
     if best <= 0:  # also where one class is absent
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -181,7 +182,7 @@ def _choose(ledger: RunLedger, algorithm: Algorithm, engine: InProcess) -> Chose
     reason = f"The plan says so: the params of the last round, {last}."
     if plan.evaluation.choose == "best":
         number, slot, chosen_sums = max(
-            candidates, key=lambda item: (score(item[2]) or float("-inf"), item[0])
+            candidates, key=lambda item: (_or_worst(score(item[2])), item[0])
         )
         what = (
             "the running average of the params"
@@ -202,6 +203,10 @@ def _choose(ledger: RunLedger, algorithm: Algorithm, engine: InProcess) -> Chose
         threshold=threshold_of(plan, chosen_sums),
         sums=chosen_sums,
     )
+
+
+def _or_worst(score: float | None) -> float:
+    return -math.inf if score is None else score
 
 
 def _score(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from hospitium.algorithms.norm_bound import NORM_SUM
-from hospitium.evaluation.metrics import youden_threshold
+from hospitium.evaluation.metrics import youden_of_points
 from hospitium.evaluation.score_sums import MAX_LOGIT, NUM_BINS, curve_metrics
 from hospitium.plan import Plan
 from hospitium.types import Sums
@@ -41,9 +41,13 @@ def threshold_of(plan: Plan, sums: Mapping[str, Sequence[int]]) -> float | None:
     """
     if len(plan.task.classes) != 2 or "positives.1" not in sums:
         return None
-    positives, negatives = np.array(sums["positives.1"]), np.array(sums["negatives.1"])
+    positives = np.array(sums["positives.1"], np.int64)[::-1]
+    negatives = np.array(sums["negatives.1"], np.int64)[::-1]
     width = 2 * MAX_LOGIT / NUM_BINS
-    middles = 1 / (1 + np.exp(-((np.arange(NUM_BINS) + 0.5) * width - MAX_LOGIT)))
-    scores = np.concatenate([np.repeat(middles, positives), np.repeat(middles, negatives)])
-    is_positive = np.arange(len(scores)) < positives.sum()
-    return youden_threshold(scores, is_positive)
+    middles = 1 / (1 + np.exp(-((np.arange(NUM_BINS) + 0.5) * width - MAX_LOGIT)))[::-1]
+    filled = positives + negatives > 0
+    return youden_of_points(
+        np.concatenate([[0], negatives[filled].cumsum()]),
+        np.concatenate([[0], positives[filled].cumsum()]),
+        np.concatenate([[np.inf], middles[filled]]),
+    )

@@ -99,7 +99,7 @@ class AlgorithmSection:
         choices=("adaptive", "fixed"),
     )
     max_norm: float = key(
-        10.0, "the bound of round 1 (of all rounds where clip is fixed)", above=0.0
+        10.0, "the bound of round 1 (of all rounds where clip is fixed)", low=1e-6, high=1e6
     )
     clip_factor: float = key(1.5, "adaptive: times the median norm of the last 5 rounds", low=1.0)
     ema: float = key(
