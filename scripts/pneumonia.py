@@ -17,8 +17,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
+from hospitium.evaluation.metrics import positive_placements
 from hospitium.operations.demo import DemoOptions, prepare_demo
 from hospitium.operations.finishing import finish_run
+from hospitium.operations.reporting import joint_scores
 from hospitium.state.home import Home
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     reports = {seed: report_of(seed, options.data, options.work) for seed in seeds}
-    page = write_page(reports)
+    page = write_page(reports, error=shared_error(options.work, seeds))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page, encoding="utf-8")
     print(f"{options.out} was written.")
@@ -89,27 +93,44 @@ def interval(values: list[float], within_se: float = 0.0) -> str:
 def limits_half(values: list[float], within_se: float = 0.0) -> float:
     """Return half the width of the interval.
 
-    All seeds share the test cases, so that part of the error does not shrink with more seeds: the
-    two variances add up, that of the seeds divided by their number.
+    Two errors add up in squares: that of the seeds, which shrinks with their number, and that of
+    the test cases, which all seeds share.
     """
     between = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     factor = T95.get(len(values) - 1, 1.96)
     return math.hypot(factor * between, 1.96 * within_se)
 
 
-def standard_error(figure: dict[str, Any]) -> float:
-    """Return the standard error that a figure's 95 % limits stand for."""
-    return float(figure["upper"] - figure["lower"]) / (2 * 1.96)
+def shared_error(work: Path, seeds: list[int]) -> float:
+    """Return the standard error, from the test cases, of federated minus pooled over all seeds.
+
+    All seeds share the test cases. So DeLong's components of the difference (DeLong 1988) are
+    averaged over the seeds, case by case, before their variance is taken.
+    """
+    of_positives, of_negatives = [], []
+    for seed in seeds:
+        run = (work / f"seed-{seed}" / "run.txt").read_text().strip()
+        test, said = joint_scores(Home(work / "home").run(run))
+        positive = test.labels == 1
+        ours, pooled = said["federated"][:, 1], said["pooled"][:, 1]
+        of_positives.append(
+            positive_placements(ours, positive) - positive_placements(pooled, positive)
+        )
+        of_negatives.append(
+            positive_placements(-ours, ~positive) - positive_placements(-pooled, ~positive)
+        )
+    parts = [np.mean(each, axis=0) for each in (of_positives, of_negatives)]
+    return math.sqrt(sum(float(np.var(part, ddof=1)) / len(part) for part in parts))
 
 
-def write_page(reports: dict[int, dict[str, Any]]) -> str:
+def write_page(reports: dict[int, dict[str, Any]], *, error: float) -> str:
     """Return the page: the table of models, the claims, and each seed."""
     every = list(reports.values())
     return "\n".join(
         [
             *_head(every),
             *_models(every),
-            *_claims(every),
+            *_claims(every, error),
             *_seeds(reports),
             *_sites(reports),
             (ROOT / "docs" / "results" / "pneumonia-search.md").read_text(encoding="utf-8")
@@ -163,10 +184,9 @@ def _models(every: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _claims(every: list[dict[str, Any]]) -> list[str]:
+def _claims(every: list[dict[str, Any]], error: float) -> list[str]:
     pooled = [report["federated_minus_pooled"] for report in every]
     differences = [figure["estimate"] for figure in pooled]
-    error = mean(standard_error(figure) for figure in pooled)
     mean_of = {
         name: mean(report["results"][name]["test"]["auroc"]["estimate"] for report in every)
         for name, _ in MODELS

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from hospitium.evaluation.comparison import ModelScores, compare
+from hospitium.evaluation.comparison import ModelScores, TestSet, compare
 from hospitium.evaluation.metrics import youden_threshold
 from hospitium.evaluation.report import write_report
 from hospitium.evaluation.report_shape import SCHEMA_VERSION
@@ -58,6 +59,32 @@ def write_comparison(
     report = {**_facts(ledger, chosen), **figures}
     _, page = write_report(out, report)
     return report, page
+
+
+def joint_scores(folder: Path) -> tuple[TestSet, dict[str, npt.NDArray[np.floating[Any]]]]:
+    """Return the joint test set of a finished run, and what its models say about each case.
+
+    For studies over several runs, which need more than a report: ``federated``, ``pooled`` where
+    there is one, and each site's own model by ``site_id``; probabilities ``(case, class)``.
+    """
+    ledger = open_ledger(folder)
+    try:
+        plan = ledger.plan
+        plugin = plugin_of(plan, str(ledger.facts.get("plugin", "")))
+        scorer = _Scorer(ledger, trainer_for(plan, plugin=plugin))
+        chosen = ledger.chosen()
+        assert chosen is not None, "the run is finished"
+        models = {"federated": ledger.store.get(chosen.digest)}
+        for place in sorted((folder / "baselines").iterdir()):
+            baseline = open_ledger(place)
+            found = baseline.chosen()
+            if found is not None:
+                models[place.name] = baseline.store.get(found.digest)
+            baseline.close()
+        said = {name: scorer.model(params, threshold=None) for name, params in models.items()}
+        return labels_of(scorer.joint, "test"), {name: each.joint for name, each in said.items()}
+    finally:
+        ledger.close()
 
 
 class _Scorer:

@@ -38,7 +38,7 @@ _ROW = 1 << 13
 _MAX_THREADS = 4
 
 _ROUGH = 1e-3
-"""More than a float32 sum of squares can be off: ``_ROW`` roundings of ``2**-24`` are half of it."""
+"""More than a float32 sum of squares can be off: ``_ROW`` roundings of ``2**-24`` make half."""
 
 _LEAST_ROUGH_LIMIT = 1e-20
 """Below this limit squares may underflow in float32, and only float64 is asked."""
