@@ -1,4 +1,4 @@
-"""What all tests share: where the real data sets are, and how slow tests are left to their targets."""
+"""What all tests share: where the real data sets are, and which tests wait for their target."""
 
 import os
 import sys
