@@ -129,5 +129,5 @@ def test_the_shared_chest_x_rays_have_the_copies_that_are_known(real_data):
     path = real_data / "pneumoniamnist" / "pneumoniamnist.npz"
     cases = read_source(path, harmonise=Harmonise(), seed=1)
     assert np.bincount(cases.splits).tolist() == [4708, 524, 624]
-    assert cases.split("test").class_counts() == {"0": 234, "1": 390}
+    assert cases.split("test").class_counts() == {"normal": 234, "pneumonia": 390}
     assert cases.notes == {"duplicate_image": 18 + 3 + 8, "duplicate_across_splits": 8}
