@@ -50,7 +50,7 @@ def _curve(points: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     together = [(x(point["round"]), y(point["auroc"])) for point in known]
     return [
-        _text(LEFT[0], 30, "Validation AUROC of the shared model after each round", size=14),
+        _text(LEFT[0], 30, "Shared model: validation AUROC by round", size=14),
         *_levels(y, lowest, LEFT),
         *(_text(x(at), BOTTOM + 20, str(at), anchor="middle") for at in (0, known[-1]["round"])),
         _line(worst, OTHER, width=1),

@@ -124,6 +124,15 @@ def test_what_left_is_in_the_sites_own_record_byte_for_byte(ledger, engine):
     assert line["sha256"] == digest_of(update.delta) == file_digest(Path(update.path))
 
 
+def test_a_line_of_the_record_that_was_cut_off_spoils_no_other(ledger, engine):
+    record = ledger.folder / "sites" / "site-1" / "egress.jsonl"
+    record.write_text('{"bytes": 1, "kind": "upd')
+    ask(engine, task_of(ledger))
+    ask(engine, task_of(ledger))
+    lines = record.read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines[1:]] == ["update", "update"]
+
+
 def test_a_site_whose_cases_are_gone_is_left_out_and_knows_why_itself(ledger, engine):
     cases = sites_of(ledger)[0].cases
     (cases / "cases.json").unlink()

@@ -118,6 +118,7 @@ def made_up_report(**changes: Any) -> dict[str, Any]:
         "chosen_round": {"round": 18, "reason": "It has the lowest validation loss."},
         "seeds": {"plan": 7},
         "command": "hospitium demo --sites 5 --partition dirichlet:0.5+scanner --seed 7",
+        "interruptions": [{"at_utc": "2025-11-21T13:40:00+00:00", "round": 3}],
         "finished_at": "2025-11-21T14:02:11+00:00",
         "protections": [
             {

@@ -1,5 +1,6 @@
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 
 import pytest
 from runs import create, go_on, small_plan
@@ -62,6 +63,22 @@ def test_processes_that_migrate_at_the_same_time_do_it_once(tmp_path):
     assert version_of(tmp_path / "ledger.sqlite") == len(migrations())
 
 
+def test_a_migration_that_another_process_was_quicker_with_is_not_done_twice(tmp_path, monkeypatch):
+    create(tmp_path, small_plan())
+    stale = chain([1], repeat(len(migrations())))
+    monkeypatch.setattr(Database, "_version", lambda self: next(stale))
+    Database(tmp_path / "ledger.sqlite").close()
+    monkeypatch.undo()
+    assert version_of(tmp_path / "ledger.sqlite") == len(migrations())
+
+
+def test_a_row_that_breaks_a_rule_of_the_schema_is_a_conflict(tmp_path):
+    database = Database(tmp_path / "a.sqlite")
+    with pytest.raises(StateConflictError, match="NOT NULL"), database.transaction("x") as change:
+        change.execute("INSERT INTO interruptions VALUES (NULL, 1)")
+    database.close()
+
+
 def test_a_migration_that_fails_leaves_the_file_at_its_version(tmp_path, monkeypatch):
     create(tmp_path, small_plan())
     broken = [*migrations(), "CREATE TABLE extra (x) STRICT;"]
@@ -83,7 +100,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):
     assert version_of(tmp_path / "ledger.sqlite") == 99
 
 
-@pytest.mark.parametrize("where", ["head", "middle", "cut"])
+@pytest.mark.parametrize("where", ["head", "middle", "page", "cut"])
 def test_a_damaged_ledger_is_said_to_be_and_left_as_it_is(tmp_path, where):
     create(tmp_path, small_plan())
     path = tmp_path / "ledger.sqlite"
@@ -91,10 +108,11 @@ def test_a_damaged_ledger_is_said_to_be_and_left_as_it_is(tmp_path, where):
     damaged = {
         "head": b"\x00" * 100 + whole[100:],
         "middle": whole[:5000] + b"\xff" * 6000 + whole[11_000:],
+        "page": whole[:16_384] + b"\xff" * 8 + whole[16_392:],
         "cut": whole[: len(whole) // 2],
     }[where]
     path.write_bytes(damaged)
-    with pytest.raises(CorruptedError, match=r"ledger.sqlite.*damaged.*backup"):
+    with pytest.raises(CorruptedError, match=r"(?s)ledger.sqlite.*damaged.*backup"):
         RunLedger(tmp_path)
     assert path.read_bytes()[100:] == damaged[100:]
 

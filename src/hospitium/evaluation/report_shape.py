@@ -201,6 +201,7 @@ class Report(Comparison):
     chosen_round: NotRequired[ChosenRound]
     seeds: NotRequired[Sequence[int] | Mapping[str, int]]
     command: NotRequired[str]
+    interruptions: NotRequired[Sequence[Mapping[str, Any]]]  # at_utc, and the last closed round
     finished_at: NotRequired[str]  # ISO 8601 with zone
     protections: NotRequired[Sequence[Protection]]
     plugins: NotRequired[Sequence[Plugin]]

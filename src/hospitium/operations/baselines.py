@@ -2,9 +2,10 @@
 
 A baseline is a federation of one, run by the same loop with the same plan: the same model, first
 params, steps, schedule, augmentation and choice on validation. So it gets the same care, and can be
-killed and resumed like any run. Three things differ, each in the baseline's favour: nothing is
-clipped, optimizer state is kept between rounds as in plain training, and the pooled run's batches
-are as many times larger as there are sites, so that it sees as many cases as the federation did.
+killed and resumed like any run. Four things differ, each in the baseline's favour: its params are
+simply those that training made, whatever the algorithm of the federation; nothing is clipped;
+optimizer state is kept between rounds as in plain training; and the pooled run's batches are as
+many times larger as there are sites, so that it sees as many cases as the federation did.
 """
 
 from __future__ import annotations
@@ -58,10 +59,16 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
 def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
     """Return the plan of a federation of one that stands for ``num_sites`` hospitals together."""
     batch_size = min(65_536, plan.training.batch_size * num_sites)
-    name = plan.algorithm.name if plan.algorithm.name != "fedprox" else "fedavg"
     return replace(
         plan,
-        algorithm=replace(plan.algorithm, name=name, mu=0.0, clip="fixed", max_norm=1e4),
+        algorithm=replace(
+            plan.algorithm,
+            name="fedavg",
+            mu=0.0,
+            coordinator_lr=1.0,
+            clip="fixed",
+            max_norm=1e4,
+        ),
         training=replace(
             plan.training,
             batch_size=batch_size,

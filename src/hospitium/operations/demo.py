@@ -66,7 +66,7 @@ def prepare_demo(
         PartitionError: They cannot be shared out as asked.
         PlanError: The model or its size does not fit.
     """
-    plugin = load_plugin(options.plugin) if options.plugin else Plugin()
+    plugin = load_plugin(options.plugin.resolve()) if options.plugin else Plugin()
     text = _partition_text(options)
     partition = parse_partition(text)
     if options.sites is not None and partition.kind == "column":

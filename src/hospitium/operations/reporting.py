@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,9 +192,9 @@ def _traffic(ledger: RunLedger) -> dict[str, int]:
     for site in sites_of(ledger):
         record = site.folder / "egress.jsonl"
         if record.exists():
-            lines = record.read_text(encoding="utf-8").splitlines()
-            sizes = [json.loads(line)["bytes"] for line in lines if '"kind": "update"' in line]
-            largest = max([largest, *sizes])
+            text = record.read_text(encoding="utf-8")  # a line may have been cut off: no JSON
+            sizes = re.findall(r'^\{"bytes": (\d+), "kind": "update"', text, re.MULTILINE)
+            largest = max([largest, *map(int, sizes)])
     return {"bytes_down_per_site_per_round": size + 512, "bytes_up_per_site_per_round": largest}
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from hospitium.errors import DataError, HospitiumError, UsageError
+from hospitium.errors import HospitiumError, UsageError
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases, concatenate
 from hospitium.imaging.pipeline import Harmonise
@@ -97,13 +97,14 @@ def prepare_run(
         UsageError: The sites file has.
         DataError: A site's data cannot be used with this plan.
     """
-    plugin = load_plugin(plugin_path) if plugin_path else Plugin()
+    plugin = load_plugin(plugin_path.resolve()) if plugin_path else Plugin()
     plan = replace(load_plan(plan_path), plugin_sha256=plugin.sha256)
     sources = read_sites(sites_path)
     check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with new_run(home, run_id, out=out) as folder:
         parts = {source.site_id: _read(plan, source, say=say) for source in sources}
+    _require_all_classes(plan, parts)
         sites = [
             prepare_site(site_id, cases, folder / "data" / site_id)
             for site_id, cases in parts.items()
@@ -129,7 +130,7 @@ def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
     """Read one site's data as the plan's data contract asks."""
     say({"kind": "stage", "text": f"Reading the images of {source.site_id}"})
     size = plan.data.image_size
-    cases = read_source(
+    return read_source(
         source.data,
         harmonise=Harmonise(
             channels=plan.data.channels,
@@ -138,13 +139,19 @@ def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
         ),
         seed=plan.seed,
         columns=source.columns if source.columns.named() else None,
+        classes=plan.task.classes,
     )
-    if len(cases.classes) != len(plan.task.classes):
-        raise DataError(
-            f"{source.site_id}: classes {list(cases.classes)} found, the plan has "
-            f"{list(plan.task.classes)}. Nothing was started. Mend the labels or the plan."
-        )
-    return replace(cases, classes=plan.task.classes)
+
+
+def _require_all_classes(plan: Plan, parts: Mapping[str, Cases]) -> None:
+    """Refuse to learn a class that nobody has; a single site may lack some."""
+    counts = [cases.split("train").class_counts() for cases in parts.values()]
+    for name in plan.task.classes:
+        if not any(count[name] for count in counts):
+            raise DataError(
+                f"Plan {plan.name!r}: no training case of {name} at any site. Nothing was started. "
+                "The study lead: mend task.classes, or the sites: their labels."
+            )
 
 
 def _given(parts: Mapping[str, Cases]) -> dict[str, Any]:
@@ -157,7 +164,13 @@ def _given(parts: Mapping[str, Cases]) -> dict[str, Any]:
         }
         for site_id, cases in parts.items()
     }
-    return {"name": "given", "sites": sites}
+    skipped: dict[str, int] = {}
+    for cases in parts.values():
+        for reason, count in cases.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    listed = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in skipped.items())
+    note = {"note": f"Left out: {listed}."} if skipped else {}
+    return {"name": "given", "sites": sites, **note}
 
 
 def list_runs(home: Home) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hospitium.errors import PlanError
-from hospitium.plan.schema import Plan
+from hospitium.plan.schema import AlgorithmSection, Plan
 
 MODEL_ARGS: dict[str, frozenset[str]] = {
     "logistic": frozenset(),
@@ -82,6 +82,10 @@ def _names(plan: Plan, extra: Extra) -> list[str]:
         )
     if plan.training.loss not in LOSSES | set(extra.losses):
         problems.append(_unknown("training.loss", plan.training.loss, LOSSES | set(extra.losses)))
+    algorithms = {"fedavg", "fedprox", *extra.algorithms}
+    reserved = AlgorithmSection.__dataclass_fields__["name"].metadata["reserved"]
+    if plan.algorithm.name not in algorithms | set(reserved):
+        problems.append(_unknown("algorithm.name", plan.algorithm.name, algorithms))
     if plan.plugin_sha256 and plan.engine.name != "in_process":
         problems.append("plugin_sha256: a plug-in runs in_process only, never between machines")
     return problems

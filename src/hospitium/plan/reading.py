@@ -153,7 +153,7 @@ def _check_bounds(value: Any, bounds: Mapping[str, Any]) -> None:
     if "high" in bounds and value > bounds["high"]:
         raise ValueError(f"expected at most {bounds['high']}")
     allowed = (*bounds.get("choices", ()), *bounds.get("reserved", ()))
-    if allowed and value not in allowed:
+    if allowed and value not in allowed and not bounds.get("is_open"):
         choices = " or ".join(repr(choice) for choice in bounds["choices"])
         raise ValueError(f"expected {choices}{_nearest(str(value), allowed)}")
 

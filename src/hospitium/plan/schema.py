@@ -20,7 +20,8 @@ def key(default: Any, note: str, **bounds: Any) -> Any:
     """Declare one key of a plan: its default, what it means, and its bounds.
 
     Bounds: ``low`` and ``high`` (inclusive), ``above`` (exclusive), ``choices`` (what is built),
-    ``reserved`` (names of later versions: read, then refused by name in ``plan check``).
+    ``is_open`` (a plug-in may add names), ``reserved`` (names of later versions: read, then refused
+    by name in ``plan check``).
     """
     metadata = {"note": note, **bounds}
     if isinstance(default, dict | tuple):
@@ -80,8 +81,9 @@ class AlgorithmSection:
 
     name: str = key(
         "fedavg",
-        "fedavg, or fedprox with mu",
+        "fedavg, fedprox with mu, or a name of the plug-in",
         choices=("fedavg", "fedprox"),
+        is_open=True,
         reserved=("fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "fedbn",
                   "silobn", "fixbn", "fedper", "ditto", "fedbuff", "cyclic", "trimmed_mean"),
     )  # fmt: skip

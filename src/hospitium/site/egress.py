@@ -86,8 +86,12 @@ def _write(delta: Params, outbox: Path) -> tuple[Path, str]:
 
 
 def _append(record: Path, entry: dict[str, object]) -> None:
-    """Add one line to the record, durably."""
-    with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, sort_keys=True) + "\n")
+    """Add one line to the record, durably; a line that was cut off stays, by itself."""
+    line = json.dumps(entry, sort_keys=True) + "\n"
+    with record.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line
+        file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())

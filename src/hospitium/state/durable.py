@@ -81,7 +81,7 @@ def make_folder(path: Path) -> Path:
 
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable, where the system has a way to say so."""
-    if os.name == "nt":  # Windows keeps folders in its journal and cannot open them
+    if os.name == "nt":  # pragma: no cover (Windows journals folders and cannot open them)
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

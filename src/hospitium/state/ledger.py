@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hospitium.errors import StateConflictError, UnknownRunError
+from hospitium.errors import StateConflictError, UnknownRunError, VersionError
 from hospitium.plan import Plan
 from hospitium.plan.reading import plan_from_dict
 from hospitium.state import durable
@@ -70,6 +70,13 @@ class RunLedger:
         row = rows[0]
         self.run_id: str = row["run_id"]
         self.plan: Plan = plan_from_dict(json.loads(row["plan"]), where=f"ledger of {self.run_id}")
+        if self.plan.digest != row["plan_digest"]:
+            self._database.close()
+            raise VersionError(
+                f"{folder.name}: its plan was written by another version of Hospitium (digest "
+                f"{row['plan_digest'][:12]}… found, {self.plan.digest[:12]}… now). Nothing was "
+                "changed. Use the version that began the run, or start the run anew."
+            )
         self.seats = tuple(
             Seat(site_id=site_id, num_cases=num_cases)
             for site_id, num_cases in json.loads(row["seats"])

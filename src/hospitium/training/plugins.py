@@ -7,6 +7,7 @@ name and digest, and never travels: between machines only data does.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,7 @@ def load_plugin(path: Path) -> Plugin:
         spec = importlib.util.spec_from_file_location(f"hospitium_plugin_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and annotations look their module up there
         spec.loader.exec_module(module)
     except Exception as error:  # the file is foreign code: anything may come out of it
         raise PluginError(

@@ -44,3 +44,23 @@ def test_one_class_or_a_measurement_is_refused():
 def test_usual_names_of_splits_are_known():
     words = ["Training", "tr", "valid", "dev", "TUNE", "holdout", "Testing", "fold 3", ""]
     assert encode_splits(words) == [0, 0, 1, 1, 1, 2, 2, None, None]
+
+
+def test_given_classes_are_matched_by_name_whatever_their_order_here():
+    encoded, classes = encode_labels(
+        ["bacterial", "Viral", "viral"], where="t", classes=("viral", "bacterial")
+    )
+    assert encoded.tolist() == [1, 0, 0]
+    assert classes == ("viral", "bacterial")
+
+
+def test_given_classes_are_matched_by_number_where_the_labels_are_numbers():
+    encoded, _ = encode_labels(["1", "0", "-1"], where="t", classes=("normal", "pneumonia"))
+    assert encoded.tolist() == [1, 0, -1]
+
+
+def test_with_given_classes_a_site_may_have_one_of_them_but_none_that_is_not_agreed():
+    encoded, _ = encode_labels(["normal"], where="t", classes=("normal", "pneumonia"))
+    assert encoded.tolist() == [0]
+    with pytest.raises(DataError, match="'fracture' is none of the plan's classes"):
+        encode_labels(["normal", "fracture"], where="t", classes=("normal", "pneumonia"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ def read_source(
     seed: int,
     columns: Columns | None = None,
     progress: Callable[[int, int], None] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Cases:
     """Read training cases from what a person points at.
 
@@ -37,6 +38,7 @@ def read_source(
         seed: The plan's seed, for splits that are not given.
         columns: Which column of a table means what, where its names are not usual ones.
         progress: Told how many images of how many were read.
+        classes: The plan's classes, by name or by number; None takes those that are found.
 
     Raises:
         DataError: There is nothing of that kind, or nothing usable in it.
@@ -49,7 +51,7 @@ def read_source(
                 f"{path}: an NPZ file has no columns, but {named} was asked for. Nothing was read. "
                 "Leave the columns out, or give a folder with a labels.csv."
             )
-        return read_npz(path, harmonise=harmonise, seed=seed, progress=progress)
+        return read_npz(path, harmonise=harmonise, seed=seed, progress=progress, classes=classes)
     if kind == "nothing":
         raise DataError(
             f"{path}: no such file or folder. Nothing was read. Give an NPZ file in the MedMNIST "
@@ -57,7 +59,9 @@ def read_source(
         )
     if harmonise.size is None:
         harmonise = replace(harmonise, size=DEFAULT_SIZE)
-    return read_folder(path, harmonise=harmonise, seed=seed, columns=columns, progress=progress)
+    return read_folder(
+        path, harmonise=harmonise, seed=seed, columns=columns, progress=progress, classes=classes
+    )
 
 
 def _kind(path: Path) -> Literal["npz", "folder", "nothing"]:

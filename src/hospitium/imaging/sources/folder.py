@@ -71,6 +71,7 @@ def read_folder(
     seed: int,
     columns: Columns | None = None,
     progress: Progress | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Cases:
     """Read the images that a table names, with their labels.
 
@@ -100,9 +101,10 @@ def read_folder(
         found.skipped["bad_row"] = table.num_bad_rows
     is_split_named = bool(columns and columns.split)
     given = _given_splits(table, chosen, found, is_named=is_split_named)
-    labels, classes = encode_labels(
+    labels, names = encode_labels(
         [row[chosen["label"]] for row in table.rows],
         where=f'{table.path}, column "{table.names[chosen["label"]]}"',
+        classes=classes,
     )
     rows = list(_rows(table, chosen, labels, given, found))
     assert harmonise.size is not None
@@ -112,7 +114,7 @@ def read_folder(
         if progress is not None:
             progress(number, len(rows))
     _require_some(table.path, found, num_rows=len(table.rows))
-    return _cases(table, chosen, found, classes=classes, seed=seed, has_splits=given is not None)
+    return _cases(table, chosen, found, classes=names, seed=seed, has_splits=given is not None)
 
 
 def _table_path(path: Path) -> Path:

@@ -23,7 +23,7 @@ _SPLIT_WORDS = {
 
 
 def encode_labels(
-    values: Sequence[str], *, where: str
+    values: Sequence[str], *, where: str, classes: Sequence[str] | None = None
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """Return the class index of each value (-1: no label) and the classes.
 
@@ -32,10 +32,16 @@ def encode_labels(
     finding, negative, benign, healthy, 0, no or false comes first, so that the last is
     "positive". Empty, ``?``, ``NA`` and ``-1`` are no label.
 
+    With ``classes`` the labels must be among these names, or be their numbers from 0; then the
+    values may be of one class only, and the classes are returned as they were given.
+
     Raises:
-        DataError: Fewer than two classes, or so many that this is no label.
+        DataError: Fewer than two classes, or so many that this is no label; or a label that is
+            none of the given classes.
     """
     keys = [_key(value) for value in values]
+    if classes is not None:
+        return _encode_given(keys, tuple(classes), where=where), tuple(classes)
     spelling: dict[str, str] = {}
     for key, value in zip(keys, values, strict=True):
         if key is not None:
@@ -57,6 +63,23 @@ def encode_labels(
     index = {key: number for number, key in enumerate(order)}
     encoded = [MISSING if key is None else index[key] for key in keys]
     return np.array(encoded, dtype=np.int64), tuple(spelling[key] for key in order)
+
+
+def _encode_given(
+    keys: Sequence[str | None], classes: tuple[str, ...], *, where: str
+) -> npt.NDArray[np.int64]:
+    """Return the index of each label among given classes, by name, or else by number."""
+    index = {_key(name): number for number, name in enumerate(classes)}
+    found = {key for key in keys if key is not None}
+    if not found <= set(index):
+        index = {str(number): number for number in range(len(classes))}
+    unknown = sorted(found - set(index))
+    if unknown:
+        raise DataError(
+            f"{where}: the label {unknown[0]!r} is none of the plan's classes {list(classes)}. "
+            "Nothing was read. Mend the labels, or name the classes in the plan as they are here."
+        )
+    return np.array([MISSING if key is None else index[key] for key in keys], dtype=np.int64)
 
 
 def encode_splits(values: Sequence[str]) -> list[int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,6 +30,7 @@ def read_npz(
     harmonise: Harmonise,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Cases:
     """Read ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
 
@@ -46,9 +47,10 @@ def read_npz(
     """
     arrays = read_archive(path, names=_NAMES)
     parts = _checked_parts(path, arrays)
-    encoded, classes = encode_labels(
+    encoded, names = encode_labels(
         [label for split in parts for label in _as_words(path, split, parts[split][1])],
         where=f"{path}, labels",
+        classes=classes,
     )
     kept = np.flatnonzero(encoded != MISSING)
     notes: Counter[str] = Counter()
@@ -70,7 +72,7 @@ def read_npz(
         labels=labels,
         subjects=np.array(subjects, dtype=np.str_),
         splits=splits,
-        classes=_named(classes, path),
+        classes=_named(names, path) if classes is None else names,
         skipped={"no_label": num_left_out} if num_left_out else {},
         notes={code: count for code, count in sorted(notes.items()) if count},
     )
