@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hospitium.cli.output import Context, print_json, progress
+from hospitium.cli.output import Context, command_line, print_json, progress
 
 
 def demo(
@@ -58,7 +58,7 @@ def demo(
         model=model, image_size=image_size, plugin=plugin, seed=seed, out=out,
     )  # fmt: skip
     with progress(quiet=as_json) as say:
-        command = "hospitium " + " ".join(sys.argv[1:])
+        command = command_line(sys.argv[1:])
         folder = prepare_demo(settings.home, options, say=say, command=command)
         say({"kind": "stage", "text": f"Run {folder.name}: stop it whenever you like, and go on "
              f"with `hospitium run resume {folder.name}`"})  # fmt: skip

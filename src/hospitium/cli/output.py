@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,15 @@ class Context:
         from hospitium.state.home import Home
 
         return Home(self.home_folder) if self.home_folder else Home.default()
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the command for the report, in which a path is only its last part.
+
+    A report is mailed around; where a hospital keeps its data is nobody's business.
+    """
+    return shlex.join(["hospitium", *(Path(word).name if "/" in word or "\\" in word else word
+                                      for word in words)])  # fmt: skip
 
 
 def print_json(value: Any) -> None:

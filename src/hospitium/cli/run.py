@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hospitium.cli.output import Context, print_json, progress
+from hospitium.cli.output import Context, command_line, print_json, progress
 
 app = typer.Typer(help="Executions of a plan.", no_args_is_help=True)
 
@@ -41,7 +41,7 @@ def start(
             plugin_path=plugin,
             out=out,
             say=say,
-            command="hospitium " + " ".join(sys.argv[1:]),
+            command=command_line(sys.argv[1:]),
         )
         finished = finish_run(folder, say=say)
     _tell(finished, as_json=as_json)

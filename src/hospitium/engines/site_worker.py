@@ -18,7 +18,7 @@ from hospitium.site.agent import Site, answer
 from hospitium.site.consent import Consent
 from hospitium.site.egress import release
 from hospitium.training import Trainer, trainer_for
-from hospitium.training.plugins import load_plugin
+from hospitium.training.plugins import Plugin, load_plugin
 from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json
 from hospitium.wire.envelope import decode_task
@@ -72,7 +72,10 @@ def _answer(fields: dict[str, str], folder: Path) -> str:
 def _prepared(plan_json: str, plugin: str) -> tuple[Plan, Trainer]:
     """Build a plan's trainer once for each worker; one torch thread, deterministic."""
     plan = plan_from_dict(json.loads(plan_json))
-    trainer = trainer_for(plan, plugin=load_plugin(Path(plugin)) if plugin else None)
+    loaded = load_plugin(Path(plugin)) if plugin else Plugin()
+    if loaded.sha256 != plan.plugin_sha256:
+        raise SiteError("the plug-in file is not the one of the plan")
+    trainer = trainer_for(plan, plugin=loaded)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     return plan, trainer

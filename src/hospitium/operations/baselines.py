@@ -2,10 +2,12 @@
 
 A baseline is a federation of one, run by the same loop with the same plan: the same model, first
 params, steps, schedule, augmentation and choice on validation. So it gets the same care, and can be
-killed and resumed like any run. Four things differ, each in the baseline's favour: its params are
-simply those that training made, whatever the algorithm of the federation; nothing is clipped;
+killed and resumed like any run. Four things differ: its params are
+those that training made, whatever the algorithm of the federation; nothing is clipped;
 optimizer state is kept between rounds as in plain training; and the pooled run's batches are as
-many times larger as there are sites, so that it sees as many cases as the federation did.
+many times larger as there are sites, so that it sees as many cases as the federation did. A site
+alone draws the plan's batch: a large site sees fewer cases alone than in a federation with
+proportional batches, a small one more.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hospitium.engines.workers import WorkerPool
+from hospitium.errors import QuorumError
 from hospitium.imaging.cache import read_cases
 from hospitium.imaging.cases import concatenate
 from hospitium.operations.progress import Say
@@ -30,8 +33,9 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
     """Train, or go on training, every baseline of a finished run; return what each came to.
 
     Returns:
-        The result of each site alone by ``site_id``, and of all together as ``"pooled"``. A
-        federation of one site has no pooled baseline: it is one.
+        The result of each site alone by ``site_id``, and of all together as ``"pooled"``; one
+        whose training failed is missing. A federation of one site has no pooled baseline: it is
+        one.
     """
     folder = ledger.folder / "baselines"
     sites = [opened_site(site.site_id, site.cases) for site in sites_of(ledger)]
@@ -39,13 +43,17 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
     if len(sites) > 1:
         wanted = {POOLED: sites, **wanted}
 
-    def run(item: tuple[str, list[PreparedSite]]) -> Chosen:
+    def run(item: tuple[str, list[PreparedSite]]) -> Chosen | None:
         name, members = item
         place = folder / name
         if not RunLedger.exists(place):
             _create(ledger, name, members, place)
         label = name if name == POOLED else f"{name} alone"
-        return run_to_end(place, pool=pool, say=say, label=label)
+        try:
+            return run_to_end(place, pool=pool, say=say, label=label)
+        except QuorumError as error:  # the report says that it is missing
+            say({"kind": "stage", "text": f"{label} came to nothing: {error}"})
+            return None
 
     with ThreadPoolExecutor(max_workers=pool.num_workers + 1) as threads:
         try:
@@ -53,7 +61,8 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
         except BaseException:
             pool.close()  # the others stop at once; leaving the block waits for them
             raise
-    return dict(zip(wanted, results, strict=True))
+    found = zip(wanted, results, strict=True)
+    return {name: chosen for name, chosen in found if chosen is not None}
 
 
 def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
@@ -76,7 +85,7 @@ def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
             moments="keep",
             class_weights=(),
         ),
-        rounds=replace(plan.rounds, quorum=1),
+        rounds=replace(plan.rounds, quorum=1, deadline_s=plan.rounds.deadline_s * num_sites),
     )
 
 

@@ -13,7 +13,7 @@ from hospitium.imaging.cases import Cases
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
 from hospitium.operations.progress import Say
-from hospitium.operations.starting import create_run, new_run, prepare_site
+from hospitium.operations.starting import create_run, new_run, prepare_site, require_free_names
 from hospitium.plan import Plan
 from hospitium.plan.checking import MODEL_ARGS
 from hospitium.state.home import Home
@@ -80,6 +80,7 @@ def prepare_demo(
         federation = make_federation(
             cases, partition=partition, num_sites=options.sites or 4, seed=options.seed
         )
+        require_free_names(federation.sites)
         plan = demo_plan(cases, options, num_sites=len(federation.sites), plugin=plugin)
         say({"kind": "partition", "text": federation.description, "sites": describe(federation)})
         sites = [

@@ -25,8 +25,9 @@ from hospitium.plan import Plan
 from hospitium.state import history
 from hospitium.state.ledger import Chosen, RunLedger
 from hospitium.training import Trainer, trainer_for
-from hospitium.types import Params
+from hospitium.types import Params, Task
 from hospitium.wire import blob
+from hospitium.wire.envelope import encode_task
 
 
 def write_comparison(
@@ -131,7 +132,8 @@ class _Scorer:
         plan = self._ledger.plan
         if len(plan.task.classes) != 2:
             return None
-        params = [self.baseline(name, baselines[name]) for name in self.own]
+        trained = {name: found for name, found in baselines.items() if name != POOLED}
+        params = [self.baseline(name, found) for name, found in trained.items()]
         scores, positive = [], []
         for folder in self.own.values():
             said = [predict(plan, self._trainer, each, folder, "val") for each in params]
@@ -187,7 +189,16 @@ def _outcome(row: Mapping[str, Any]) -> str:
 
 def _traffic(ledger: RunLedger) -> dict[str, int]:
     """Return the bytes of one task and of one update, files and envelopes together."""
-    size = blob.size_of(blob.manifest_of(ledger.state_after(ledger.last_closed).params))
+    params = ledger.state_after(ledger.last_closed).params
+    task = Task(
+        run_id=ledger.run_id,
+        round_number=ledger.last_closed,
+        plan_digest=ledger.plan.digest,
+        params=params,
+        base_digest=blob.digest_of(params),
+        max_norm=ledger.plan.algorithm.max_norm,
+    )
+    down = blob.size_of(blob.manifest_of(params)) + len(encode_task(task))
     largest = 0
     for site in sites_of(ledger):
         record = site.folder / "egress.jsonl"
@@ -195,7 +206,7 @@ def _traffic(ledger: RunLedger) -> dict[str, int]:
             text = record.read_text(encoding="utf-8")  # a line may have been cut off: no JSON
             sizes = re.findall(r'^\{"bytes": (\d+), "kind": "update"', text, re.MULTILINE)
             largest = max([largest, *map(int, sizes)])
-    return {"bytes_down_per_site_per_round": size + 512, "bytes_up_per_site_per_round": largest}
+    return {"bytes_down_per_site_per_round": down, "bytes_up_per_site_per_round": largest}
 
 
 def _curve(ledger: RunLedger, chosen: Chosen) -> list[dict[str, Any]]:

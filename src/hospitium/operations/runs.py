@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from hospitium.errors import HospitiumError, UsageError
+from hospitium.errors import DataError, HospitiumError, UsageError
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases, concatenate
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
 from hospitium.operations.progress import Say
 from hospitium.operations.running import open_ledger
-from hospitium.operations.starting import create_run, new_run, prepare_site
+from hospitium.operations.starting import (
+    create_run,
+    new_run,
+    prepare_site,
+    require_free_names,
+    with_plugin,
+)
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import check_plan
 from hospitium.state import history
@@ -98,13 +104,14 @@ def prepare_run(
         DataError: A site's data cannot be used with this plan.
     """
     plugin = load_plugin(plugin_path.resolve()) if plugin_path else Plugin()
-    plan = replace(load_plan(plan_path), plugin_sha256=plugin.sha256)
+    plan = with_plugin(load_plan(plan_path), plugin)
     sources = read_sites(sites_path)
+    require_free_names(source.site_id for source in sources)
     check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with new_run(home, run_id, out=out) as folder:
         parts = {source.site_id: _read(plan, source, say=say) for source in sources}
-    _require_all_classes(plan, parts)
+        _require_all_classes(plan, parts)
         sites = [
             prepare_site(site_id, cases, folder / "data" / site_id)
             for site_id, cases in parts.items()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hospitium.errors import DataError
+from hospitium.errors import DataError, PluginError, StateConflictError, UsageError
 from hospitium.imaging.cache import CaseFacts, read_facts, write_cases
 from hospitium.imaging.cases import Cases
 from hospitium.plan import Plan
 from hospitium.plan.checking import check_plan
 from hospitium.plan.reading import plan_from_dict
 from hospitium.state import durable
-from hospitium.state.home import Home
+from hospitium.state.home import Home, locked
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin
 from hospitium.training.trainer import balanced_weights
 from hospitium.types import Json, Seat
+
+_MODEL_NAMES = frozenset({"federated", "pooled", "ensemble", "local_only"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +49,48 @@ def new_run(home: Home, run_id: str, *, out: Path | None) -> Iterator[Path]:
         out: Where the report is to be; it is made now, so that a disk that refuses says so first.
     """
     folder = home.new_run(run_id)
-    try:
-        durable.make_folder(out or folder / "report")
-        yield folder
-    except BaseException:
-        if not RunLedger.exists(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with locked(folder):
+        if RunLedger.exists(folder):
+            raise StateConflictError(
+                f"{run_id}: there is a run of this name already. Nothing was changed. "
+                f"Go on with it by `hospitium run resume {run_id}`, or choose another name."
+            )
+        try:
+            durable.make_folder(out or folder / "report")
+            yield folder
+        except BaseException:
+            if not RunLedger.exists(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def with_plugin(plan: Plan, plugin: Plugin) -> Plan:
+    """Return the plan with the digest of the plug-in that it is run with.
+
+    Raises:
+        PluginError: The plan names another plug-in, or one where none is given.
+    """
+    if plan.plugin_sha256 not in ("", plugin.sha256):
+        found = f"{plugin.sha256[:12]}…" if plugin.sha256 else "none"
+        raise PluginError(
+            f"Plan {plan.name!r}: it was agreed with the plug-in {plan.plugin_sha256[:12]}…, given "
+            f"is {found}. Nothing was started. Give that file with --plugin."
+        )
+    return replace(plan, plugin_sha256=plugin.sha256)
+
+
+def require_free_names(site_ids: Iterable[str]) -> None:
+    """Refuse a site whose name means a model in every report.
+
+    Raises:
+        UsageError: It says which name.
+    """
+    taken = sorted(set(site_ids) & _MODEL_NAMES)
+    if taken:
+        raise UsageError(
+            f"A site cannot be called {taken[0]!r}: in a report this names a model. Nothing was "
+            "started. Give the site another name."
+        )
 
 
 def prepare_site(site_id: str, cases: Cases, folder: Path) -> PreparedSite:

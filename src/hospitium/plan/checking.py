@@ -24,6 +24,9 @@ MODEL_ARGS: dict[str, frozenset[str]] = {
 }
 """The models of the registry and the arguments that each takes; ``training/models`` builds them."""
 
+MAX_CLASSES = 25
+"""More would not fit into the metric sums of one envelope."""
+
 LOSSES = frozenset({"cross_entropy", "focal"})
 
 
@@ -112,6 +115,8 @@ def _task(plan: Plan) -> list[str]:
     classes = plan.task.classes
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
         return [f"task.classes = {list(classes)}: expected at least two different names"]
+    if len(classes) > MAX_CLASSES:
+        return [f"task.classes: {len(classes)} classes, this version carries up to {MAX_CLASSES}"]
     return []
 
 

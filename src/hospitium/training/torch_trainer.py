@@ -209,7 +209,7 @@ class TorchTrainer:
         """Give the optimizer the state of an earlier round, as far as there is one."""
         kinds = {key.split("/", 1)[0] for key in moments}
         for name, param in self._model.named_parameters():
-            for kind in sorted(kinds):
+            for kind in sorted(kind for kind in kinds if f"{kind}/{name}" in moments):
                 stored = torch.from_numpy(np.array(moments[f"{kind}/{name}"]))
                 if kind == "step":
                     optimizer.state[param][kind] = stored.reshape(()).to(self._device)
