@@ -6,6 +6,7 @@ from report_schema import problems_of
 from tiny import tiny_plan, write_npz
 
 from hospitium.errors import DataError, PlanError, StateConflictError, UsageError
+from hospitium.imaging.cache import read_cases
 from hospitium.operations.finishing import finish_run
 from hospitium.operations.progress import silent
 from hospitium.operations.runs import list_runs, prepare_run, read_sites, show_run, watch_run
@@ -195,3 +196,15 @@ def _files(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and not path.name.startswith("ledger.sqlite-")
     }
+
+
+def test_subjects_of_two_sites_are_told_apart_though_both_count_from_one(place):
+    folder = begin(place)
+    subjects = set(read_cases(folder / "joint").subjects.tolist())
+    sites = {subject.split("/")[0] for subject in subjects}
+    own = sum(
+        len(set(read_cases(data).split("test").subjects.tolist()))
+        for data in (folder / "data").iterdir()
+    )
+    assert len(sites) == len(list((folder / "data").iterdir()))
+    assert len(subjects) == own

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from hospitium.errors import DataError, HospitiumError, UsageError
 from hospitium.imaging.cache import write_cases
@@ -137,7 +139,7 @@ def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
     """Read one site's data as the plan's data contract asks."""
     say({"kind": "stage", "text": f"Reading the images of {source.site_id}"})
     size = plan.data.image_size
-    return read_source(
+    cases = read_source(
         source.data,
         harmonise=Harmonise(
             channels=plan.data.channels,
@@ -148,6 +150,9 @@ def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
         columns=source.columns if source.columns.named() else None,
         classes=plan.task.classes,
     )
+    # Two hospitals count their subjects alike; a person is told apart by the hospital's name.
+    subjects = np.array([f"{source.site_id}/{subject}" for subject in cases.subjects], np.str_)
+    return replace(cases, subjects=subjects)
 
 
 def _require_all_classes(plan: Plan, parts: Mapping[str, Cases]) -> None:
