@@ -92,3 +92,10 @@ def test_names_of_a_plug_in_are_known_and_runs_with_one_stay_on_one_machine():
     assert len(problems_of(plan)) == 2 and problems_of(plan, extra=extra) == []
     between = replace(parse_plan("engine.name = 'hub'"), plugin_sha256="0" * 64)
     assert any("never between machines" in text for text in problems_of(between))
+
+
+def test_a_model_that_halves_too_often_for_small_images_is_refused_before_anything_starts():
+    plan = replace(Plan(), model=replace(Plan().model, name="densenet121"))
+    assert any("at least 32, found 28" in problem for problem in problems_of(plan))
+    larger = replace(plan, data=replace(plan.data, image_size=32))
+    assert problems_of(larger) == []

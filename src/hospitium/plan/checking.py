@@ -27,6 +27,9 @@ MODEL_ARGS: dict[str, frozenset[str]] = {
 MAX_CLASSES = 25
 """More would not fit into the metric sums of one envelope."""
 
+LEAST_IMAGE_SIZE: dict[str, int] = {"densenet121": 32}
+"""Models that halve an image more often than a smaller one allows."""
+
 LOSSES = frozenset({"cross_entropy", "focal"})
 
 
@@ -104,6 +107,12 @@ def _model(plan: Plan, extra: Extra) -> list[str]:
             )
     elif model.name not in extra.models:
         problems.append(_unknown("model.name", model.name, set(MODEL_ARGS) | set(extra.models)))
+    least = LEAST_IMAGE_SIZE.get(model.name, 0)
+    if plan.data.image_size < least:
+        problems.append(
+            f"model.name = {model.name!r} needs data.image_size of at least {least}, found "
+            f"{plan.data.image_size}"
+        )
     if model.init_sha256 and not re.fullmatch(r"[0-9a-f]{64}", model.init_sha256):
         problems.append("model.init_sha256: expected 64 hexadecimal characters")
     if model.init_file and not model.init_sha256:
