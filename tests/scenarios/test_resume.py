@@ -1,5 +1,4 @@
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +8,6 @@ from runs import create, go_on, sites_by_name, small_plan
 from hospitium.errors import StorageError
 from hospitium.state import durable
 from hospitium.state.ledger import RunLedger
-
-
-@pytest.fixture
-def tmp_path(tmp_path_factory):
-    """A folder in memory where there is one: these tests sync thousands of times."""
-    shared = Path("/dev/shm")
-    if not os.access(shared, os.W_OK):
-        yield tmp_path_factory.mktemp("run")
-        return
-    with tempfile.TemporaryDirectory(dir=shared) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
