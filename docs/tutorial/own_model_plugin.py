@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets import DenseNet
 from torch.nn import functional
 
-from hospitium.types import Aggregate, Algorithm, Result, State, Task, Traits
+from hospitium.types import Aggregate, Algorithm, Result, State, Task
 
 
 def small_densenet(in_channels: int, num_outputs: int, growth_rate: int = 8) -> DenseNet:
@@ -40,10 +40,6 @@ class HalfStep:
 
     def __init__(self, fedavg: Algorithm) -> None:
         self._fedavg = fedavg
-
-    @property
-    def traits(self) -> Traits:
-        return self._fedavg.traits
 
     def init(self) -> State:
         return self._fedavg.init()

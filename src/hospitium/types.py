@@ -107,26 +107,6 @@ class Result:
     sums: Sums
 
 
-@dataclass(frozen=True, kw_only=True)
-class LocalRule:
-    """What a site's step adds to the gradient, as data: no algorithm code is sent to a site.
-
-    ``prox_mu`` is FedProx's mu: the step follows ``g + mu * (y - x)``.
-    """
-
-    prox_mu: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Traits:
-    """What an algorithm needs; ``plan check`` reads it and sites see it at approval."""
-
-    needs_single_updates: bool = False
-    needs_all_sites: bool = False
-    site_state: tuple[str, ...] = ()
-    local: LocalRule = field(default_factory=LocalRule)
-
-
 class Aggregate(Protocol):
     """The running combination of the updates of one round; its size does not grow with them."""
 
@@ -143,10 +123,6 @@ class Aggregate(Protocol):
 
 class Algorithm(Protocol):
     """How updates become the next params, as a value without state of its own."""
-
-    @property
-    def traits(self) -> Traits:
-        """What this algorithm needs of sites and of the engine."""
 
     def init(self) -> State:
         """Return the state before round 1."""

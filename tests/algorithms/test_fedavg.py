@@ -175,12 +175,6 @@ def test_the_coordinator_rate_scales_the_step_and_a_step_is_pure():
     assert state.slots == {}
 
 
-def test_fedprox_is_fedavg_with_another_local_rule():
-    assert fedavg(name="fedprox", mu=0.1).traits.local.prox_mu == 0.1
-    assert fedavg().traits.local.prox_mu == 0.0
-    assert not fedavg().traits.needs_single_updates and not fedavg().traits.needs_all_sites
-
-
 def test_an_algorithm_of_a_plug_in_is_given_the_fedavg_of_the_plan():
     halved = fedavg(plugins={"fedavg": lambda base: replace(base, coordinator_lr=0.5)})
     assert halved.coordinator_lr == 0.5

@@ -2,6 +2,7 @@
 
 import sqlite3
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -311,6 +312,22 @@ def test_every_resumption_is_noted_and_no_part_of_the_record(run):
     run.ledger.resume()
     assert len(history.interruptions(run.ledger)) == noted + 1
     assert run.ledger.record() == before
+
+
+def test_an_interruption_in_round_1_is_noted_too(run):
+    run.open()
+    run.ledger.resume()
+    assert [row["round"] for row in history.interruptions(run.ledger)] == [0]
+
+
+def test_the_time_between_the_last_write_and_a_resumption_is_in_no_span(run):
+    run.round(1)
+    run.ledger.resume()
+    run.round(2)
+    spans = history.spans(run.ledger)
+    assert len(spans) == 1 + len(history.interruptions(run.ledger))
+    assert all(begin <= end for begin, end in spans)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_who_took_part_is_said_of_each_round(run):

@@ -11,7 +11,7 @@ from hospitium.operations.finishing import finish_run
 from hospitium.operations.progress import silent
 from hospitium.operations.runs import list_runs, prepare_run, read_sites, show_run, watch_run
 from hospitium.plan.writing import to_toml
-from hospitium.state.home import Home
+from hospitium.state.home import Home, locked
 from hospitium.wire import blob
 
 SITES = '[sites.oslo]\ndata = "a.npz"\n[sites.bergen]\ndata = "a.npz"\n'
@@ -98,12 +98,14 @@ def test_runs_are_listed_and_watched_to_their_end(finished):
     assert all(row["status"] == "finished" for row in rows)
 
 
-def test_a_run_that_was_only_begun_is_listed_as_running_and_watched_in_vain(place):
+def test_a_run_that_nobody_works_on_is_listed_as_stopped_and_watched_in_vain(place):
     begin(place)
     home = Home(place / "home")
     row = list_runs(home)[0]
-    assert (row["status"], row["round"], row["report"]) == ("running", 0, False)
+    assert (row["status"], row["round"], row["report"]) == ("stopped", 0, False)
     assert next(iter(watch_run(home, "first"))) == {}
+    with locked(home.run("first")):
+        assert list_runs(home)[0]["status"] == "running"
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(place):
@@ -111,7 +113,7 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(place):
     damaged = begin(place, name="second") / "ledger.sqlite"
     damaged.write_bytes(b"\x00" * 5000)
     first, second = list_runs(Home(place / "home"))
-    assert first["status"] == "running"
+    assert first["status"] == "stopped"
     assert (second["run_id"], second["status"], second["code"]) == ("second", "unreadable", "E303")
 
 

@@ -1,21 +1,21 @@
-"""FedAvg (McMahan 2017, arXiv:1602.05629) and, by its local rule, FedProx (arXiv:1812.06127).
+"""FedAvg (McMahan 2017, arXiv:1602.05629) and, as the plan's mu, FedProx (arXiv:1812.06127).
 
-``x+ = x + lr * sum(p_k * delta_k)``; FedProx is the same with a proximal term at the sites, so it
-is a value of ``local`` and not another class. Each site's change is clipped to a bound that keeps
-weights (Sun 2019, arXiv:1911.07963): 1.5 times the median norm of the last five rounds.
+``x+ = x + lr * sum(p_k * delta_k)``; FedProx is the same with a proximal term, which the sites'
+trainer takes from the plan, so it is not another class. Each site's change is clipped to a bound
+that keeps weights (Sun 2019, arXiv:1911.07963): 1.5 times the median norm of the last five rounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
 from hospitium.algorithms.norm_bound import NORM_SUM, ROUNDS_REMEMBERED, next_bound
 from hospitium.algorithms.weighted_sum import WeightedSum
-from hospitium.types import LocalRule, Params, Result, Seat, State, Task, Traits
+from hospitium.types import Params, Result, Seat, State, Task
 from hospitium.wire.blob import digest_of
 
 
@@ -29,7 +29,6 @@ class FedAvg:
         first_params: Returns the params of round 0.
         seats: The sites of the run.
         weights: Integer weight of each site.
-        local: What a site's step adds.
         max_norm: The bound of round 1.
         clip_factor: Later bounds are this times the median norm; None keeps ``max_norm``.
         coordinator_lr: Step along the mean change.
@@ -42,17 +41,11 @@ class FedAvg:
     first_params: Callable[[], Params]
     seats: Sequence[Seat]
     weights: Mapping[str, int]
-    local: LocalRule = field(default_factory=LocalRule)
     max_norm: float = 10.0
     clip_factor: float | None = 1.5
     coordinator_lr: float = 1.0
     ema: float = 0.0
     sum_lengths: Mapping[str, int] | None = None
-
-    @property
-    def traits(self) -> Traits:
-        """A plain sum: works with secure sums, keeps nothing at the sites."""
-        return Traits(local=self.local)
 
     def init(self) -> State:
         """Return the first params, with no norm seen yet."""

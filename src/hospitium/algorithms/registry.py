@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hospitium.algorithms.fedavg import FedAvg
 from hospitium.algorithms.weights import weights
 from hospitium.plan import Plan
-from hospitium.types import Algorithm, LocalRule, Params, Seat
+from hospitium.types import Algorithm, Params, Seat
 
 
 def build(
@@ -31,7 +31,6 @@ def build(
         first_params=first_params,
         seats=tuple(seats),
         weights=weights(seats, exponent=section.weight_exponent, max_share=section.max_share),
-        local=LocalRule(prox_mu=section.mu),
         max_norm=section.max_norm,
         clip_factor=section.clip_factor if section.clip == "adaptive" else None,
         coordinator_lr=section.coordinator_lr,

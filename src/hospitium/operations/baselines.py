@@ -102,6 +102,6 @@ def _create(ledger: RunLedger, name: str, members: list[PreparedSite], place: Pa
         run_id=f"{ledger.run_id[:40]}.{name}"[:64],
         plan=baseline_plan(plan, num_sites=num_sites),
         sites=members,
-        facts={"baseline_of": ledger.run_id},
+        facts={"baseline_of": ledger.run_id, "init_file": ledger.facts.get("init_file", "")},
         plugin=plugin_of(plan, str(ledger.facts.get("plugin", ""))),
     )

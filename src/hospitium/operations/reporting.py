@@ -157,7 +157,7 @@ def _facts(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
         "task": "binary" if len(plan.task.classes) == 2 else "multiclass",
         "classes": list(plan.task.classes),
         "rounds": plan.rounds.count,
-        "wall_s": round((datetime.now(UTC) - ledger.created).total_seconds(), 1),
+        "wall_s": round(_worked_s(ledger), 1),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "partition": facts.get("partition", {"name": "given", "sites": {}}),
         "sites": [{"site_id": seat.site_id, "num_cases": seat.num_cases} for seat in ledger.seats],
@@ -178,6 +178,21 @@ def _facts(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
         else [],
         "versions": versions(),
     }
+
+
+def _worked_s(ledger: RunLedger) -> float:
+    """Return the seconds in which rounds of the run or of a baseline were under way."""
+    spans = history.spans(ledger)
+    for place in sorted((ledger.folder / "baselines").glob("*/")):
+        if RunLedger.exists(place):
+            baseline = open_ledger(place)
+            spans += history.spans(baseline)
+            baseline.close()
+    total, until = 0.0, ledger.created
+    for begin, end in sorted(spans):
+        total += max(0.0, (end - max(begin, until)).total_seconds())
+        until = max(until, end)
+    return total
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

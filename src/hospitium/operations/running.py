@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -104,8 +104,13 @@ def plugin_of(plan: Plan, path: str) -> Plugin:
     return plugin
 
 
-def first_params(plan: Plan, plugin: Plugin) -> Params:
+def first_params(plan: Plan, plugin: Plugin, *, init_file: str = "") -> Params:
     """Return the first params: drawn from the plan's seed, or from its file, checked by digest.
+
+    Args:
+        plan: Names the model, and the file.
+        plugin: May hold the model.
+        init_file: Where that file was when the run began; empty takes the plan's own path.
 
     Raises:
         PlanError: The file or the digest does not fit the plan's model.
@@ -114,7 +119,7 @@ def first_params(plan: Plan, plugin: Plugin) -> Params:
     params = drawn
     if plan.model.init_file:
         try:
-            params = dict(blob.read(Path(plan.model.init_file)))
+            params = dict(blob.read(Path(init_file or plan.model.init_file)))
         except (OSError, CorruptedError) as error:
             raise PlanError([f"model.init_file: {error}"]) from error
         if blob.manifest_of(params) != blob.manifest_of(drawn):
@@ -140,7 +145,9 @@ def _train(ledger: RunLedger, *, pool: WorkerPool, say: Say, label: str) -> Chos
         plan,
         run_id=ledger.run_id,
         seats=ledger.seats,
-        first_params=lambda: first_params(plan, plugin),
+        first_params=lambda: first_params(
+            plan, plugin, init_file=str(ledger.facts.get("init_file", ""))
+        ),
         plugins=plugin.algorithms,
         sum_lengths=layout(len(plan.task.classes)),
     )
@@ -168,15 +175,19 @@ def _choose(ledger: RunLedger, algorithm: Algorithm, engine: InProcess) -> Chose
     plan, last = ledger.plan, ledger.last_closed
     candidates: list[tuple[int, str, Mapping[str, tuple[int, ...]]]] = []
     state = ledger.state_after(last)
-    sums = _score(ledger, algorithm, engine, state.params)
+    sums, without = _score(ledger, algorithm, engine, state.params)
     ledger.scored(last, sums)
     candidates.append((last, "params", sums))
     if plan.evaluation.choose == "best" and ledger.best_round() != last:
         best = ledger.best_round()
         kept = ledger.state_after(best).params
-        candidates.append((best, "params", _score(ledger, algorithm, engine, kept)))
+        sums, more = _score(ledger, algorithm, engine, kept)
+        candidates.append((best, "params", sums))
+        without += more
     if "ema" in state.slots:
-        candidates.append((last, "ema", _score(ledger, algorithm, engine, state.slots["ema"])))
+        sums, more = _score(ledger, algorithm, engine, state.slots["ema"])
+        candidates.append((last, "ema", sums))
+        without += more
     score = score_of(plan)
     number, slot, chosen_sums = candidates[0]
     reason = f"The plan says so: the params of the last round, {last}."
@@ -199,10 +210,17 @@ def _choose(ledger: RunLedger, algorithm: Algorithm, engine: InProcess) -> Chose
         round_number=number,
         slot=slot,
         digest=ledger.digests_after(number)[slot],
-        reason=reason,
+        reason=reason + _not_scored_by(without),
         threshold=threshold_of(plan, chosen_sums),
         sums=chosen_sums,
     )
+
+
+def _not_scored_by(without: Sequence[str]) -> str:
+    """Say whose validation cases the last scores and the threshold do without."""
+    if not without:
+        return ""
+    return f" Scores and threshold are without {', '.join(dict.fromkeys(without))}."
 
 
 def _or_worst(score: float | None) -> float:
@@ -211,8 +229,8 @@ def _or_worst(score: float | None) -> float:
 
 def _score(
     ledger: RunLedger, algorithm: Algorithm, engine: InProcess, params: Params
-) -> dict[str, tuple[int, ...]]:
-    """Return the validation sums of some params over the sites that answer."""
+) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """Return the validation sums of some params, and which sites they are without, and why."""
     task = Task(
         run_id=ledger.run_id,
         round_number=ledger.plan.rounds.count + 1,
@@ -222,7 +240,8 @@ def _score(
         max_norm=1.0,
         purpose="score",
     )
-    aggregate, without = algorithm.aggregate(task), []
+    aggregate = algorithm.aggregate(task)
+    without: list[str] = []
     site_ids = engine.select(round_number=task.round_number)
     for answer in engine.ask(task, site_ids, deadline_s=ledger.plan.rounds.deadline_s):
         if isinstance(answer, LeftOut):
@@ -239,4 +258,4 @@ def _score(
             f"{'; '.join(without)}. All rounds are closed and kept. The study lead: bring these "
             f"sites back and resume the run with `hospitium run resume {ledger.run_id}`."
         )
-    return score_part(aggregate.result().sums)
+    return score_part(aggregate.result().sums), without

@@ -28,7 +28,7 @@ from hospitium.operations.starting import (
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import check_plan
 from hospitium.state import history
-from hospitium.state.home import RUN_ID, Home
+from hospitium.state.home import RUN_ID, Home, is_locked
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin, load_plugin
 
@@ -213,7 +213,7 @@ def _row(folder: Path) -> dict[str, Any]:
     try:
         return {
             "run_id": ledger.run_id,
-            "status": "finished" if ledger.is_finished else "running",
+            "status": _status(folder, ledger),
             "round": ledger.last_closed,
             "rounds": ledger.plan.rounds.count,
             "sites": len(ledger.seats),
@@ -223,6 +223,13 @@ def _row(folder: Path) -> dict[str, Any]:
         }
     finally:
         ledger.close()
+
+
+def _status(folder: Path, ledger: RunLedger) -> str:
+    """Return ``finished``, ``running`` while a process works on it, or ``stopped``: resume it."""
+    if ledger.is_finished:
+        return "finished"
+    return "running" if is_locked(folder) else "stopped"
 
 
 def show_run(home: Home, run_id: str) -> dict[str, Any]:

@@ -148,12 +148,19 @@ def create_run(
     plan = resolve(plan, sites)
     plan_from_dict(plan.as_dict(), where=f"plan {plan.name!r}")  # it must read back from the ledger
     check_plan(plan, num_sites=len(sites), extra=plugin.extra if plugin else None)
+    named = plan.model.init_file
+    init_file = str(facts.get("init_file") or (Path(named).resolve() if named else ""))
     places = {site.site_id: os.path.relpath(site.cases_folder, folder) for site in sites}
     RunLedger.create(
         folder,
         run_id=run_id,
         plan=plan,
         seats=[Seat(site_id=site.site_id, num_cases=site.num_cases) for site in sites],
-        facts={**facts, "cases": places, "plugin": plugin.path if plugin else ""},
+        facts={
+            **facts,
+            "cases": places,
+            "init_file": init_file,
+            "plugin": plugin.path if plugin else "",
+        },
     )
     return plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from hospitium.state.ledger import RunLedger
@@ -65,6 +66,26 @@ def scores(ledger: RunLedger) -> list[dict[str, Any]]:
         for row in rounds
         if row["round_number"] > 0
     ]
+
+
+def spans(ledger: RunLedger) -> list[tuple[datetime, datetime]]:
+    """Return from when to when rounds were under way; an interruption ends one span.
+
+    A span runs from the first to the last moment that the ledger knows of, so that the time in
+    which nobody worked on the run is in none.
+    """
+    moments = ledger.rows(
+        "SELECT created_utc AS at_utc, 0 AS resumed FROM run "
+        "UNION ALL SELECT opened_utc, 0 FROM rounds "
+        "UNION ALL SELECT closed_utc, 0 FROM rounds WHERE closed_utc IS NOT NULL "
+        "UNION ALL SELECT at_utc, 1 FROM interruptions ORDER BY at_utc"
+    )
+    found: list[tuple[datetime, datetime]] = []
+    for moment in moments:
+        at = datetime.fromisoformat(moment["at_utc"])
+        begun = at if moment["resumed"] or not found else found.pop()[0]
+        found.append((begun, at))
+    return found
 
 
 def interruptions(ledger: RunLedger) -> list[dict[str, Any]]:

@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hospitium.errors import RunBusyError, StateConflictError, UnknownRunError, UsageError
+from hospitium.errors import (
+    RunBusyError,
+    StateConflictError,
+    StorageError,
+    UnknownRunError,
+    UsageError,
+)
 from hospitium.state import durable
 from hospitium.state.database import database_errors
 
@@ -67,6 +73,19 @@ class Home:
         """Return the names of all runs, sorted."""
         folder = self.folder / "runs"
         return sorted(path.parent.name for path in folder.glob("*/ledger.sqlite"))
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is working on a run at this moment; a folder that cannot tell says no."""
+    if not (folder / "lock.sqlite").is_file():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except RunBusyError:
+        return True
+    except StorageError:
+        return False
 
 
 @contextmanager

@@ -142,15 +142,14 @@ class RunLedger:
 
     def resume(self) -> tuple[State, int] | None:
         """Return the state after the last closed round and its number; None before round 1."""
+        if self._round(1) is None:
+            return None
         last = self._last_closed()
+        with self._database.transaction("resumed") as change:
+            change.execute("INSERT INTO interruptions VALUES (?, ?)", (_now(), self.last_closed))
         if last is None:
             return None
         self.store.keep_only(self._wanted())
-        if last["round_number"] < self.plan.rounds.count:
-            with self._database.transaction("resumed") as change:
-                change.execute(
-                    "INSERT INTO interruptions VALUES (?, ?)", (_now(), last["round_number"])
-                )
         return self._state(last), last["round_number"]
 
     def opened(self, task: Task, site_ids: Sequence[str]) -> Sequence[str]:
