@@ -93,5 +93,6 @@ def test_the_plan_of_a_demo_has_the_shape_of_its_data():
     cases = tiny_cases()
     cases = replace(cases, images=np.repeat(cases.images, 3, axis=1), classes=("a", "b", "c"))
     plan = demo_plan(cases, DemoOptions(model="resnet18", seed=9), num_sites=5)
-    assert (plan.data.image_size, plan.data.channels, plan.task.classes) == (8, 3, ("a", "b", "c"))
+    assert (plan.imaging.pipeline.size, plan.imaging.pipeline.channels) == ((8, 8), 3)
+    assert plan.task.classes == ("a", "b", "c")
     assert (plan.seed, plan.model.init_seed, plan.rounds.quorum) == (9, 9, 4)

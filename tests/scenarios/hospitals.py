@@ -14,8 +14,9 @@ from hospitium.imaging.cases import SPLITS, Cases
 from hospitium.plan import Plan
 from hospitium.plan.schema import (
     AlgorithmSection,
-    DataSection,
+    ImagingSection,
     ModelSection,
+    PipelineSection,
     RoundsSection,
     TrainingSection,
 )
@@ -40,7 +41,7 @@ def plan_of(
         steps=4, batch_size=8, augment="none", class_weighting="none", weight_decay=0.01, lr=0.05
     )
     return Plan(
-        data=DataSection(image_size=SIZE, normalise="none"),
+        imaging=ImagingSection(normalise="none", pipeline=PipelineSection(size=(SIZE, SIZE))),
         model=ModelSection(name=model, args=SMALL if model == "small_cnn" else {}),
         algorithm=AlgorithmSection(
             name="fedprox" if mu else "fedavg", mu=mu, max_share=1.0, clip="fixed", max_norm=100.0

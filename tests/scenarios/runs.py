@@ -9,7 +9,8 @@ from pathlib import Path
 from hospitium import algorithms, federation
 from hospitium.plan import Plan
 from hospitium.plan.schema import AlgorithmSection, RoundsSection
-from hospitium.state.ledger import Chosen, RunLedger
+from hospitium.state.ledger import RunLedger
+from hospitium.state.record import Chosen
 from hospitium.testing.fakes import (
     DirectEngine,
     Quiet,

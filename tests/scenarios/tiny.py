@@ -18,9 +18,10 @@ from hospitium.imaging.cases import Cases
 from hospitium.operations.starting import create_run, prepare_site
 from hospitium.plan import Plan
 from hospitium.plan.schema import (
-    DataSection,
     EvaluationSection,
+    ImagingSection,
     ModelSection,
+    PipelineSection,
     RoundsSection,
     TrainingSection,
 )
@@ -77,7 +78,7 @@ def tiny_plan(*, rounds: int = 3, quorum: int = 2, **training: object) -> Plan:
     """Return a plan of the NumPy model that takes milliseconds a round."""
     return Plan(
         name="tiny",
-        data=DataSection(image_size=SIZE),
+        imaging=ImagingSection(pipeline=PipelineSection(size=(SIZE, SIZE))),
         model=ModelSection(name="logistic"),
         training=replace(TrainingSection(steps=2, batch_size=16), **training),
         rounds=RoundsSection(count=rounds, quorum=quorum, deadline_s=60.0),

@@ -24,7 +24,8 @@ from hospitium.operations.progress import Say
 from hospitium.operations.running import plugin_of, run_to_end, sites_of
 from hospitium.operations.starting import PreparedSite, create_run, opened_site, prepare_site
 from hospitium.plan import Plan
-from hospitium.state.ledger import Chosen, RunLedger
+from hospitium.state.ledger import RunLedger
+from hospitium.state.record import Chosen
 
 POOLED = "pooled"
 

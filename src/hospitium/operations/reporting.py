@@ -23,7 +23,8 @@ from hospitium.operations.scores import score_part
 from hospitium.operations.versions import versions
 from hospitium.plan import Plan
 from hospitium.state import history
-from hospitium.state.ledger import Chosen, RunLedger
+from hospitium.state.ledger import RunLedger
+from hospitium.state.record import Chosen
 from hospitium.training import Trainer, trainer_for
 from hospitium.types import Params, Task
 from hospitium.wire import blob

@@ -25,7 +25,8 @@ from hospitium.operations.scores import score_of, score_part, threshold_of
 from hospitium.plan import Plan
 from hospitium.state import durable
 from hospitium.state.home import locked
-from hospitium.state.ledger import Chosen, RunLedger
+from hospitium.state.ledger import RunLedger
+from hospitium.state.record import Chosen
 from hospitium.training import trainer_for
 from hospitium.training.plugins import Plugin, load_plugin
 from hospitium.types import Algorithm, LeftOut, Params, Task
