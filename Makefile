@@ -22,6 +22,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ci and not slow and not gpu"
 
 test-ci: $(READY)
+	@.ci/install-servers || true
 	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 540 -m "ci and not slow and not gpu"
 
 test-slow: $(READY)

@@ -14,6 +14,9 @@ GROUPS = {
     "memory": "bench.memory",
     "round_overhead": "bench.round_overhead",
     "gate": "bench.gate",
+    "imaging_reading": "bench.imaging_reading",
+    "imaging_pipeline": "bench.imaging_pipeline",
+    "imaging_scan": "bench.imaging_scan",
 }
 """Each group by name: a module with ``rows(*, small) -> Iterator[Row]``. Add yours here."""
 

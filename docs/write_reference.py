@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import typer
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 def plan_page() -> str:
     """Return the reference of plan keys."""
-    sections = [(name, kind) for name, kind in _hints(Plan).items() if is_dataclass(kind)]
+    sections = list(_sections(Plan, ""))
     lines = [
         _WRITTEN,
         "# Plan keys",
@@ -63,6 +63,14 @@ def plan_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _sections(kind: type[Any], path: str) -> Iterator[tuple[str, type[Any]]]:
+    """Yield every section of a plan with its name, one within another after it."""
+    for name, inner in _hints(kind).items():
+        if is_dataclass(inner):
+            yield f"{path}{name}", inner
+            yield from _sections(inner, f"{path}{name}.")
+
+
 def _table(kind: type[Any], path: str) -> list[str]:
     """Return the rows of one section; sections within it are left out."""
     hints = _hints(kind)
@@ -79,7 +87,8 @@ def _allowed(item: Field[Any], kind: Any) -> str:
     """Return what a key may hold, in words."""
     bounds = item.metadata
     if "choices" in bounds:
-        text = ", ".join(f"`{_value(choice)}`" for choice in bounds["choices"])
+        text = "list of " if "tuple" in str(kind) else ""
+        text += ", ".join(f"`{_value(choice)}`" for choice in bounds["choices"])
         reserved = ", ".join(f"`{name}`" for name in bounds.get("reserved", ()))
         return f"{text}; reserved: {reserved}" if reserved else text
     words = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}
@@ -98,7 +107,9 @@ def _value(value: Any) -> str:
 
 
 def _list_of(kind: Any) -> str:
-    return "list of numbers" if "float" in str(kind) else "list of texts"
+    return {int: "list of whole numbers", float: "list of numbers"}.get(
+        get_args(kind)[0], "list of texts"
+    )
 
 
 def _default(item: Field[Any]) -> Any:

@@ -149,8 +149,8 @@ def _head(every: list[dict[str, Any]]) -> list[str]:
         "PneumoniaMNIST (Yang 2023; Kermany 2018), 28 x 28 pixels, official split: 4,708 training,",
         "524 validation and 624 test images. One hospital's images are shared out over five",
         f"simulated ones by `{PARTITION}`: unlike label shares and sizes, and a scanner of its own",
-        "for each. The joint test images have no scanner's shift. Model `small_cnn`, the default",
-        f"plan, {steps} rounds. The threshold is Youden's J on validation cases. Nothing was chosen",
+        "for each. The joint test images have no scanner's shift. Model `small_cnn`, the plan",
+        f"`xray-as-pooled`: FedAdam, {steps} rounds of one step. The threshold is Youden's J on validation cases. Nothing was chosen",
         "on test cases but what the last section lists.",
         "",
         "Written by `python scripts/pneumonia.py`, seeds "

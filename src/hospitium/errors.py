@@ -158,6 +158,19 @@ class PartitionError(HospitiumError):
     code = "E402"
 
 
+class ReaderError(HospitiumError):
+    """A site's reader gives other numbers than the others' for the same bytes: it may not join."""
+
+    code = "E403"
+    exit_status = 3
+
+
+class PacsError(HospitiumError):
+    """The PACS cannot be reached, refused, or broke off; what was fetched whole is kept."""
+
+    code = "E410"
+
+
 ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     HospitiumError,
     UsageError,
@@ -176,4 +189,6 @@ ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     RunBusyError,
     DataError,
     PartitionError,
+    ReaderError,
+    PacsError,
 )

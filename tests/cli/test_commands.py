@@ -57,7 +57,7 @@ def test_a_plan_is_written_checked_and_shown(call, tmp_path):
     checked = call("plan", "check", "plan.toml", "--sites", 4, "--json").json
     shown = call("plan", "show", "plan.toml", "--json").json
     assert written["digest"] == checked["digest"] == shown["digest"]
-    assert checked["ok"] and shown["plan"]["schema_version"] == 1
+    assert checked["ok"] and shown["plan"]["schema_version"] == 2
     (tmp_path / "again.toml").write_text(call("plan", "show", "plan.toml").out)
     assert call("plan", "check", "again.toml", "--json").json["digest"] == written["digest"]
     assert "no problem found" in call("plan", "check", "plan.toml").out
@@ -159,7 +159,7 @@ def test_a_bad_command_line_ends_in_a_sentence_a_code_and_a_status(
 def test_the_status_of_every_error_is_one_that_scripts_can_rely_on():
     statuses = {error.code: error.exit_status for error in ALL_ERRORS}
     assert {code for code, status in statuses.items() if status == 2} == {"E002", "E305"}
-    assert {code for code, status in statuses.items() if status == 3} == {"E101"}
+    assert {code for code, status in statuses.items() if status == 3} == {"E101", "E403"}
     assert {code for code, status in statuses.items() if status == 4} == {"E201"}
     assert {code for code, status in statuses.items() if status == 130} == {"E003"}
     assert set(statuses.values()) == {1, 2, 3, 4, 130}

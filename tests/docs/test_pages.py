@@ -28,7 +28,8 @@ def test_every_internal_link_resolves(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_words_are_ours(page):
-    words = set(re.findall(r"[a-z]+", prose(page).lower()))
+    text = prose(page).lower().replace("dicomweb-client", "")  # a package is called so
+    words = set(re.findall(r"[a-z]+", text))
     assert not words & set(NOT_OURS)
 
 

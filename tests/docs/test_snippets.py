@@ -6,6 +6,8 @@ import tomllib
 import pytest
 from pages import DOCS, all_blocks, name_of
 
+from hospitium.imaging.sources.pacs import parse_pacs_settings
+from hospitium.operations.cohorts import parse_rules
 from hospitium.operations.runs import read_sites
 from hospitium.plan import parse_plan
 
@@ -23,6 +25,11 @@ def test_toml_is_a_plan_or_a_sites_file(block, tmp_path):
         path = tmp_path / "sites.toml"
         path.write_text(block.text)
         assert [site.site_id for site in read_sites(path)] == list(table["sites"])
+    elif "our_ae_title" in table or "url" in table:
+        assert parse_pacs_settings(block.text).kind == table["kind"]
+    elif "body_parts" in table:
+        (tmp_path / "words.csv").write_text("local,name\nThorax,chest frontal\n")
+        assert parse_rules(block.text, folder=tmp_path).body_parts == tuple(table["body_parts"])
     elif "half_step" not in block.text:  # test_tutorial.py checks it, with its plug-in
         parse_plan(block.text)
 

@@ -28,6 +28,7 @@ def _dicom(values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **attrib
         "SOPClassUID": DX,
         "SOPInstanceUID": "1.2.3",
         "Modality": "DX",
+        "BurnedInAnnotation": "NO",
         "PatientOrientation": ["L", "F"],
         "Rows": values.shape[0],
         "Columns": values.shape[1],
@@ -46,7 +47,8 @@ def _dicom(values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **attrib
         for keyword, value in described.items():
             if value is not None:
                 setattr(dataset, keyword, value)
-        dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
+        if "PixelData" in dataset:
+            dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
         buffer = io.BytesIO()
         dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

@@ -20,7 +20,7 @@ def saved(image: Image.Image, format: str, **options) -> bytes:
 @pytest.mark.parametrize(("dtype", "end"), [(np.uint8, 255.0), (np.uint16, 65535.0)])
 def test_grey_images_keep_their_values_and_bit_depth(png, ramp, format, dtype, end):
     found = parse_image(png(ramp.astype(dtype), format=format))
-    np.testing.assert_array_equal(found.values, ramp)
+    np.testing.assert_array_equal(found.values[0], ramp)
     assert found.range == (0.0, end)
     assert found.facts.bits_stored == np.dtype(dtype).itemsize * 8
 
@@ -30,7 +30,7 @@ def test_every_usual_mode_becomes_grey_or_rgb(mode):
     image = Image.linear_gradient("L").resize((8, 6)).convert("RGB").convert(mode)
     found = parse_image(saved(image, "TIFF" if mode in ("CMYK", "PA") else "PNG"))
     assert isinstance(found, Instance)
-    assert found.values.shape == ((6, 8) if mode in ("1", "L", "LA") else (6, 8, 3))
+    assert found.values[0].shape == ((6, 8) if mode in ("1", "L", "LA") else (6, 8, 3))
     assert found.range == (0.0, 255.0)
     assert ("alpha_dropped" in found.notes) == (mode in ("LA", "RGBA", "PA"))
 
@@ -38,7 +38,7 @@ def test_every_usual_mode_becomes_grey_or_rgb(mode):
 def test_a_white_is_zero_tiff_of_16_bits_is_turned_over(ramp):
     raw = saved(Image.fromarray(ramp), "TIFF", tiffinfo={262: 0})
     found = parse_image(raw)
-    np.testing.assert_array_equal(found.values, 65535.0 - ramp)
+    np.testing.assert_array_equal(found.values[0], 65535.0 - ramp)
     assert "inverted" in found.notes
 
 
@@ -46,7 +46,7 @@ def test_the_exif_rotation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
     found = parse_image(saved(Image.new("L", (8, 6), 9), "JPEG", exif=exif))
-    assert found.values.shape == (8, 6)
+    assert found.values.shape == (1, 8, 6)
     assert {"rotated", "lossy"} <= set(found.notes)
 
 
@@ -64,7 +64,7 @@ def test_floating_point_images_are_refused():
 
 
 def test_bombs_are_refused_by_their_header():
-    small = saved(Image.new("1", (20_000, 20_000)), "PNG")
+    small = saved(Image.new("1", (12_000, 12_000)), "PNG")
     assert parse_image(small).reason == "too_large"
     assert parse_image(small, limits=Limits(max_side=100)).reason == "too_large"
     assert parse_image(saved(Image.new("L", (9, 9)), "PNG"), limits=Limits(max_pixels=80)).reason
@@ -80,13 +80,13 @@ def test_content_decides_not_the_name(tmp_path, dicom, png, ramp):
     for name, raw in (("a.png", dicom(ramp)), ("b.dcm", png(ramp)), ("c.jpg", b"hello" * 99)):
         (tmp_path / name).write_bytes(raw)
     assert read_file(tmp_path / "a.png").facts.modality == "DX"
-    np.testing.assert_array_equal(read_file(tmp_path / "b.dcm").values, ramp)
+    np.testing.assert_array_equal(read_file(tmp_path / "b.dcm").values[0], ramp)
     assert read_file(tmp_path / "c.jpg").reason == "not_an_image"
     assert read_image(tmp_path / "gone.png").reason == "unreadable_file"
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data(), format=st.sampled_from(["PNG", "TIFF", "JPEG"]))
 def test_no_damage_to_a_file_raises_anything(png, data, format):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +14,19 @@ FACTS = Facts(
 )
 
 
-def instance(values: np.ndarray, *, end: float = 255.0, valid: np.ndarray | None = None):
-    return Instance(values=values.astype(np.float32), range=(0.0, end), facts=FACTS, is_valid=valid)
+def instance(
+    values: np.ndarray,
+    *,
+    end: float = 255.0,
+    valid: np.ndarray | None = None,
+    spacing_mm: tuple[float, float] | None = None,
+):
+    return Instance(
+        values=values[np.newaxis].astype(np.float32),
+        range=(0.0, end),
+        facts=replace(FACTS, spacing_mm=spacing_mm),
+        is_valid=None if valid is None else valid[np.newaxis],
+    )
 
 
 def random(*shape: int) -> np.ndarray:
@@ -102,3 +115,51 @@ def test_nothing_passed_in_is_changed():
 def test_impossible_steps_are_refused(wrong):
     with pytest.raises(UsageError, match="Harmonisation"):
         Harmonise(**wrong)
+
+
+def test_cropping_cuts_or_pads_about_the_centre_and_resizes_nothing():
+    values = random(9, 4)
+    result = Harmonise(size=(5, 8), resize="crop").apply(instance(values))
+    np.testing.assert_array_equal(result[0, :, 2:6], Harmonise().apply(instance(values))[0, 2:7])
+    assert (result[0, :, :2] == 0).all() and (result[0, :, 6:] == 0).all()
+
+
+def test_two_exposures_of_one_object_agree_at_one_spacing():
+    fine = np.kron(random(30, 24), np.ones((4, 4)))
+    coarse = fine.reshape(60, 2, 48, 2).mean(axis=(1, 3))
+    steps = Harmonise(size=(32, 32), resize="crop", spacing_mm=(0.8, 0.8))
+    one = steps.apply(instance(fine, spacing_mm=(0.2, 0.2)))
+    other = steps.apply(instance(coarse, spacing_mm=(0.4, 0.4)))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("resize", ["fit", "crop"])
+@pytest.mark.parametrize("intensity", ["range", "percentile", "zscore"])
+def test_background_is_what_is_added_and_what_is_not_valid(resize, intensity):
+    values = random(20, 12)
+    valid = np.ones(values.shape, bool)
+    valid[:10] = False
+    steps = Harmonise(size=(24, 24), resize=resize, intensity=intensity, background=-20.0)
+    result = steps.apply(instance(values, valid=valid))
+    assert (result[0, :, :2] == -20).all() and (result[0, 2:10, 9:15] == -20).all()
+    assert result[0, 14:20, 9:15].min() > -20
+
+
+def test_a_fundus_photograph_is_cut_to_the_square_about_its_field():
+    rows, columns = np.mgrid[:80, :120]
+    inside = (rows - 45) ** 2 + (columns - 50) ** 2 < 30**2
+    photo = np.where(inside[..., None], [200, 90, 40], [3, 2, 4])
+    photo[5, 110] = 255
+    steps = Harmonise(size=(30, 30), channels=3, crop_field=True)
+    result = steps.apply(instance(photo))
+    assert result.shape == (3, 30, 30)
+    disc = (result[0] > 0.4).mean()
+    assert disc == pytest.approx(np.pi / 4, abs=0.04)
+    assert (result[0, 15] > 0.4).all() and (result[0, :, 15] > 0.4).all()
+
+
+def test_a_dark_photograph_without_a_field_stays_whole():
+    steps = Harmonise(size=(6, 6), crop_field=True)
+    np.testing.assert_array_equal(
+        steps.apply(instance(np.zeros((12, 9)))), np.zeros((1, 6, 6), np.float32)
+    )

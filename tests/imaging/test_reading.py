@@ -1,5 +1,6 @@
 import io
 import logging
+import struct
 import zlib
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_values_range_and_facts_come_from_the_header(dicom, ramp):
         dicom(ramp, BitsStored=12, Manufacturer="Alder", ImagerPixelSpacing=[0.139, 0.139])
     )
     assert found.values.dtype == np.float32
-    np.testing.assert_array_equal(found.values, ramp)
+    np.testing.assert_array_equal(found.values[0], ramp)
     assert found.range == (0.0, 4095.0)
     assert found.facts.spacing_mm == (0.139, 0.139)
     assert (found.facts.manufacturer, found.facts.modality) == ("Alder", "DX")
@@ -42,16 +43,16 @@ def test_values_range_and_facts_come_from_the_header(dicom, ramp):
 def test_monochrome1_is_inverted_for_projections_and_not_for_mr(dicom, ramp):
     chest = parse_dicom(dicom(ramp, BitsStored=10, PhotometricInterpretation="MONOCHROME1"))
     head = parse_dicom(dicom(ramp, Modality="MR", PhotometricInterpretation="MONOCHROME1"))
-    np.testing.assert_array_equal(chest.values, 1023.0 - ramp)
+    np.testing.assert_array_equal(chest.values[0], 1023.0 - ramp)
     assert "inverted" in chest.notes
-    np.testing.assert_array_equal(head.values, ramp)
+    np.testing.assert_array_equal(head.values[0], ramp)
     assert "inverted" not in head.notes
 
 
 def test_bits_outside_those_stored_are_ignored(dicom, ramp):
     dirty = (ramp << 4 | 0xF00D & 0xF00F).astype(np.uint16)
     found = parse_dicom(dicom(dirty, BitsStored=8, HighBit=11))
-    np.testing.assert_array_equal(found.values, ramp)
+    np.testing.assert_array_equal(found.values[0], ramp)
     assert found.range == (0.0, 255.0)
 
 
@@ -60,7 +61,7 @@ def test_signed_values_with_rescale_are_in_physical_units(dicom, ramp):
     found = parse_dicom(
         dicom(stored, SOPClassUID=CT, Modality="CT", RescaleSlope="2", RescaleIntercept="-10")
     )
-    np.testing.assert_array_equal(found.values, stored * 2.0 - 10)
+    np.testing.assert_array_equal(found.values[0], stored * 2.0 - 10)
 
 
 def test_a_modality_lookup_table_wins_over_rescale(dicom, ramp):
@@ -68,7 +69,7 @@ def test_a_modality_lookup_table_wins_over_rescale(dicom, ramp):
     item.add_new(0x00283002, "US", [48, 0, 16])
     item.add_new(0x00283006, "US", list(range(480, 0, -10)))
     found = parse_dicom(dicom(ramp, ModalityLUTSequence=[item], RescaleSlope="3"))
-    np.testing.assert_array_equal(found.values, 480.0 - 10.0 * ramp)
+    np.testing.assert_array_equal(found.values[0], 480.0 - 10.0 * ramp)
     assert "lut_and_rescale" in found.notes
 
 
@@ -81,15 +82,15 @@ def test_padding_is_marked_and_not_in_the_values_range(dicom, ramp):
 def test_a_mirrored_radiograph_is_turned_to_display_orientation(dicom, ramp):
     found = parse_dicom(dicom(ramp, PatientOrientation=["R", "H"]))
     lateral = parse_dicom(dicom(ramp, PatientOrientation=["A", "F"]))
-    np.testing.assert_array_equal(found.values, ramp[::-1, ::-1])
+    np.testing.assert_array_equal(found.values[0], ramp[::-1, ::-1])
     assert found.notes == ("flipped",)
-    np.testing.assert_array_equal(lateral.values, ramp)
+    np.testing.assert_array_equal(lateral.values[0], ramp)
 
 
 def test_colour_is_rgb_with_three_channels(dicom):
     colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     found = parse_dicom(dicom(colours))
-    np.testing.assert_array_equal(found.values, colours)
+    np.testing.assert_array_equal(found.values[0], colours)
     assert found.is_colour
     assert found.range == (0.0, 255.0)
 
@@ -99,14 +100,30 @@ def test_run_length_coding_gives_the_same_values(dicom, ramp):
     dataset.compress(RLELossless, generate_instance_uid=False)
     buffer = io.BytesIO()
     dataset.save_as(buffer)
-    np.testing.assert_array_equal(parse_dicom(buffer.getvalue()).values, ramp)
+    np.testing.assert_array_equal(parse_dicom(buffer.getvalue()).values[0], ramp)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (struct.pack("<16L", 1, 64, *[0] * 14), "codestream_mismatch"),
+        (struct.pack("<16L", 2, 64, 64, *[0] * 13), "codestream_mismatch"),
+        (struct.pack("<16L", 2, 0, 70, *[0] * 13), "codestream_mismatch"),
+        (struct.pack("<16L", 2, 64, 9999, *[0] * 13), "codestream_mismatch"),
+        (struct.pack("<16L", 2, 64, 66, *[0] * 13), "decode_failed"),
+        (b"\2\0\0\0", "truncated"),
+    ],
+)
+def test_run_length_coding_that_does_not_fit_is_refused(dicom, ramp, head, expected):
+    stream = encapsulate([head + b"\xfb\0\0\0"])
+    assert reason(dicom(ramp, syntax=RLELossless, PixelData=stream)) == expected
 
 
 def test_baseline_jpeg_gives_the_values_that_pillow_gives(dicom, png):
     grey = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
     stream = png(grey, format="JPEG")
     found = parse_dicom(dicom(grey, syntax=JPEG, PixelData=encapsulate([stream])))
-    np.testing.assert_array_equal(found.values, np.asarray(Image.open(io.BytesIO(stream))))
+    np.testing.assert_array_equal(found.values[0], np.asarray(Image.open(io.BytesIO(stream))))
     assert "lossy" in found.notes
 
 
@@ -125,7 +142,12 @@ def test_jpeg_extended_of_16_bits_has_no_decoder(dicom, ramp):
         ({"Modality": "CT"}, "no_rescale"),
         ({"NumberOfFrames": 0}, "bad_attribute"),
         ({"PixelData": b"\0" * 94}, "truncated"),
-        ({"NumberOfFrames": 2, "PixelData": b"\0" * 192}, "not_selected"),
+        ({"NumberOfFrames": 2}, "truncated"),
+        ({"NumberOfFrames": 8193, "PixelData": bytes(8193 * 96)}, "too_large"),
+        ({"RescaleSlope": "nan"}, "bad_attribute"),
+        ({"BitsAllocated": 12}, "bad_attribute"),
+        ({"PixelData": None}, "truncated"),
+        ({"PixelData": None, "Rows": None}, "no_pixels"),
         ({"SOPClassUID": SEG}, "label_object"),
         ({"SOPClassUID": RTDOSE}, "not_an_image"),
         ({"PhotometricInterpretation": None}, "missing_attribute"),
@@ -191,18 +213,15 @@ def test_a_deflated_bomb_is_refused_before_it_is_inflated(dicom, ramp):
     assert reason(bomb, limits=Limits(max_inflated_bytes=1 << 24)) == "too_large"
 
 
-def test_one_patient_has_one_subject_and_its_name_is_nowhere(dicom, ramp):
-    first, second, other = (
-        parse_dicom(dicom(ramp, PatientID=name, PatientName="Roe^Jane"))
-        for name in ("MRN-77", " mrn-77 ", "MRN-78")
-    )
-    assert first.subject == second.subject != other.subject
-    assert "MRN" not in repr(first)
-    assert "Roe" not in repr(first)
+def test_the_patients_identifier_is_with_the_uids_only_and_the_name_is_nowhere(dicom, ramp):
+    found = parse_dicom(dicom(ramp, PatientID="MRN-77", PatientName="Roe^Jane"))
+    assert found.uids.patient == "MRN-77"
+    assert "MRN" not in repr(found.facts)
+    assert "Roe" not in repr(found)
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_no_damage_to_a_file_raises_anything(dicom, data):

@@ -9,8 +9,11 @@ from hospitium.engines.workers import WorkerPool
 from hospitium.errors import EngineError, PlanError, PluginError, QuorumError, RunBusyError
 from hospitium.operations.baselines import POOLED, baseline_plan, run_baselines
 from hospitium.operations.progress import silent
+from hospitium.operations.reporting import curve
 from hospitium.operations.running import open_ledger, plugin_of, run_to_end, sites_of
+from hospitium.plan.checking import check_plan
 from hospitium.plan.schema import EvaluationSection
+from hospitium.plan.writing import template
 from hospitium.state.home import locked
 from hospitium.training import trainer_for
 from hospitium.wire import blob
@@ -208,6 +211,36 @@ def test_a_baseline_is_a_federation_of_one_in_whose_favour_things_differ():
     assert (pooled.algorithm.name, pooled.algorithm.mu, pooled.rounds.quorum) == ("fedavg", 0.0, 1)
     assert pooled.training.batch_size == 4 * plan.training.batch_size
     assert (pooled.rounds.count, pooled.seed) == (plan.rounds.count, plan.seed)
+
+
+def test_a_baseline_of_fedadam_takes_the_coordinators_steps_itself():
+    plan = template("xray-as-pooled")
+    pooled = baseline_plan(plan, num_sites=5)
+    assert pooled.total_steps == plan.total_steps == 2000
+    assert (pooled.rounds.count, pooled.training.steps, pooled.evaluation.every) == (100, 20, 1)
+    training = pooled.training
+    assert (training.optimizer, training.lr, training.weight_decay) == ("adamw", 0.004, 0.05)
+    assert (training.schedule, training.warmup, training.batch_size) == ("cosine", 0.05, 160)
+    check_plan(pooled)
+
+
+def test_scores_are_taken_in_the_rounds_that_the_plan_says(tmp_path, pool):
+    plan = tiny_plan()
+    plan = replace(
+        plan,
+        rounds=replace(plan.rounds, count=5),
+        evaluation=replace(plan.evaluation, every=2),
+    )
+    folder = prepare(tmp_path / "run", plan)
+    chosen = finish(folder, pool)
+    rows = record_of(folder)["rounds"]
+    measured = [row["round_number"] for row in rows if '"n"' in row["sums"]]
+    assert measured == [1, 3, 5]
+    assert [row["score"] is not None for row in rows] == [False, True, False, True, True]
+    assert chosen.sums["n"][0] > 0
+    ledger = open_ledger(folder)
+    assert [point["round"] for point in curve(ledger, chosen)] == [0, 2, 4, 5]
+    ledger.close()
 
 
 def test_first_params_from_a_file_are_used_and_checked(tmp_path, pool):

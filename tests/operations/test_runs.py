@@ -1,11 +1,12 @@
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 from report_schema import problems_of
 from tiny import tiny_plan, write_npz
 
-from hospitium.errors import DataError, PlanError, StateConflictError, UsageError
+from hospitium.errors import DataError, PlanError, StateConflictError, UsageError, VersionError
 from hospitium.imaging.cache import read_cases
 from hospitium.operations.finishing import finish_run
 from hospitium.operations.progress import silent
@@ -115,6 +116,20 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(place):
     first, second = list_runs(Home(place / "home"))
     assert first["status"] == "stopped"
     assert (second["run_id"], second["status"], second["code"]) == ("second", "unreadable", "E303")
+
+
+def test_a_run_of_an_older_plan_is_told_apart_and_says_how_it_can_be_finished(place):
+    begin(place)
+    home = Home(place / "home")
+    with sqlite3.connect(home.run("first") / "ledger.sqlite") as database:
+        (text,) = database.execute("SELECT plan FROM run").fetchone()
+        old = {**json.loads(text), "schema_version": 1, "data": {"image_size": 8}}
+        database.execute("UPDATE run SET plan = ?", (json.dumps(old).encode(),))
+    database.close()
+    with pytest.raises(VersionError, match="can only be finished with it"):
+        finish_run(home.run("first"), say=silent, num_workers=1)
+    (row,) = list_runs(home)
+    assert (row["status"], row["code"]) == ("unreadable", VersionError.code)
 
 
 def test_a_name_that_is_taken_is_refused_before_anything_is_touched(place):

@@ -4,7 +4,8 @@ import pytest
 
 from hospitium.errors import PlanError
 from hospitium.plan import Plan, parse_plan
-from hospitium.plan.checking import Extra, check_plan, problems_of
+from hospitium.plan.checking import Extra, check_plan, imaging_problems, problems_of
+from hospitium.plan.schema import ImagingSection, PipelineSection
 
 RESERVED = [
     (section.name, item.name, value)
@@ -28,10 +29,13 @@ def test_a_value_of_a_later_version_is_read_and_refused_by_its_name(section, key
 
 
 def test_what_is_reserved_covers_the_algorithms_and_the_privacy_of_the_specification():
-    assert {"fedadam", "scaffold", "fedbn", "trimmed_mean", "hub", "survival"} <= {
+    assert {"fedyogi", "scaffold", "fedbn", "trimmed_mean", "hub", "survival"} <= {
         value for _, _, value in RESERVED
     }
     assert {("privacy", "secure_sums", "on"), ("privacy", "record_dp", "on")} <= set(RESERVED)
+
+
+SPACING = "[imaging]\npipeline = { spacing_mm = [0.5, 0.5], resize = 'crop' }\n"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,22 @@ def test_what_is_reserved_covers_the_algorithms_and_the_privacy_of_the_specifica
         ("algorithm.mu = 0.1", "algorithm.mu is FedProx's"),
         ("algorithm.name = 'fedprox'", "makes fedprox equal to fedavg"),
         ("privacy.epsilon = 8", "nothing would enforce it"),
+        ("imaging.modalities = ['dx']", "expected different DICOM codes"),
+        ("imaging.views = ['PA', 'PA']", "expected different DICOM codes"),
+        ("imaging.pipeline.size = [28]", "expected 2 numbers for imaging.kind = 'image'"),
+        ("imaging.pipeline.n4 = true", "n4 is for MR volumes"),
+        ("imaging.pipeline.low = 99.5", "expected low < high"),
+        ("imaging.pipeline.intensity = 'window'", "expected two numbers, the lowest"),
+        ("imaging.pipeline.window = [-1000, 400]", "not used by intensity = 'range'"),
+        ("[imaging]\nmodalities = ['CT']\npipeline.intensity = 'zscore'", "HU lose their meaning"),
+        ("imaging.pipeline.std = 2", "used by intensity = 'pooled' only"),
+        (SPACING + "spacing_kinds = ['none', 'detector']", "without 'none'"),
+        (SPACING, "needs imaging.spacing_kinds"),
+        (SPACING.replace("'crop'", "'fit'") + "spacing_kinds = ['detector']", "would undo"),
+        (
+            SPACING.replace("0.5, ", "") + "spacing_kinds = ['scanned']",
+            "spacing_mm = [0.5]: expected",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_said(text, expected):
@@ -64,6 +84,8 @@ def test_what_does_not_fit_together_is_said(text, expected):
     "text",
     [
         "training.class_weights = [0, 2]",
+        SPACING + "spacing_kinds = ['detector', 'calibrated']",
+        "imaging.pipeline = {intensity = 'pooled', window = [-1000, 400], mean = 3, std = 2}",
         "algorithm = {name = 'fedprox', mu = 0.01}",
         "model = {name = 'resnet18', args = {stem = 'small'}}",
         "model = {init_file = 'a.safetensors', init_sha256 = '" + "0" * 64 + "'}",
@@ -75,6 +97,25 @@ def test_what_fits_together_passes(text):
 
 def test_a_quorum_above_the_number_of_sites_can_never_be_met():
     assert problems_of(Plan(), num_sites=1) == ["rounds.quorum = 2 but there are only 1 sites"]
+
+
+VOLUME = "kind = 'volume'\npipeline = {size = [48, 48, 32], resize = 'crop'}\n"
+
+
+def test_volumes_have_three_sides_and_one_channel_and_are_not_trained_on_yet():
+    (problem,) = problems_of(parse_plan("[imaging]\n" + VOLUME))
+    assert "no model of this version trains on them" in problem
+    wrong = "size = [48, 48], channels = 3, crop_field = true, spacing_mm = [1, 1], resize = 'crop'"
+    section = parse_plan(f"[imaging]\nkind = 'volume'\npipeline = {{{wrong}}}").imaging
+    assert [text.split(":")[0].split(" = ")[0] for text in imaging_problems(section)] == [
+        f"imaging.pipeline.{name}"
+        for name in (
+            "size",
+            "spacing_mm",
+            "channels",
+            "crop_field is for fundus photographs, not for volumes",
+        )
+    ]
 
 
 def test_all_problems_come_in_one_error_that_says_nothing_was_started():
@@ -96,6 +137,6 @@ def test_names_of_a_plug_in_are_known_and_runs_with_one_stay_on_one_machine():
 
 def test_a_model_that_halves_too_often_for_small_images_is_refused_before_anything_starts():
     plan = replace(Plan(), model=replace(Plan().model, name="densenet121"))
-    assert any("at least 32, found 28" in problem for problem in problems_of(plan))
-    larger = replace(plan, data=replace(plan.data, image_size=32))
+    assert any("at least 32, found [28, 28]" in problem for problem in problems_of(plan))
+    larger = replace(plan, imaging=ImagingSection(pipeline=PipelineSection(size=(32, 32))))
     assert problems_of(larger) == []

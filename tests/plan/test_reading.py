@@ -78,7 +78,11 @@ class_weights = [1, "two"]
         ("training.label_smoothing = 0.6", "expected at most 0.5"),
         ("training.steps = 1.0", "expected a whole number"),
         ("name = 3", "expected a text"),
-        ("data.channels = 2", "expected 1 or 3"),
+        ("imaging.pipeline.channels = 2", "expected 1 or 3"),
+        ("imaging.pipeline.size = [28.0, 28]", "expected a list of whole numbers"),
+        ("imaging.pipeline.size = [28, 4]", "expected at least 8"),
+        ("imaging.pipeline.spacing_mm = [0]", "expected more than 0"),
+        ("imaging.spacing_kinds = ['detektor']", "did you mean `detector`?"),
         ("task.classes = 'a'", "expected a list of texts"),
         ("model.args = 3", "expected a table"),
         ("model.args = { a = 1979-05-27 }", "expected numbers, texts, true or false"),
@@ -108,10 +112,27 @@ def test_whatever_the_text_holds_only_our_errors_come_out(text):
     assert parse_plan(to_toml(plan)) == plan
 
 
-@pytest.mark.parametrize("version", ["0", "2", "'1'", "1.0", "true", "[1]"])
+@pytest.mark.parametrize("version", ["0", "1", "3", "'2'", "2.0", "true", "[2]"])
 def test_a_plan_of_another_version_is_a_version_error(version):
-    with pytest.raises(VersionError, match=r"this Hospitium reads 1.*Nothing was started"):
+    with pytest.raises(VersionError, match=r"this Hospitium reads 2.*Nothing was started"):
         parse_plan(f"schema_version = {version}\nwhatever = 3")
+
+
+MOVED = ["image_size", "channels", "intensity", "normalise"]
+
+
+def test_a_plan_of_version_1_is_told_where_each_key_of_its_data_section_went():
+    with pytest.raises(VersionError) as caught:
+        plan_from_dict({"schema_version": 1, "data": {"image_size": 28}}, where="ledger of a")
+    told = str(caught.value)
+    assert all(f"data.{name}" in told for name in MOVED) and "write schema_version = 2" in told
+    assert "can only be finished with it" in told
+
+
+def test_a_data_section_is_told_where_each_of_its_keys_went_beside_all_else_that_is_wrong():
+    data, sead = problems_of("sead = 3\n[data]\nimage_size = 28\nintensity = 'range'")
+    assert data.startswith("line 2: there is no section [data].") and "sead" in sead
+    assert all(f"data.{name}" in data for name in MOVED)
 
 
 def test_a_file_is_read_as_utf_8_with_or_without_a_mark_and_named_in_errors(tmp_path):
@@ -134,4 +155,4 @@ def test_a_file_that_cannot_be_read_is_a_plan_error_that_says_why(tmp_path):
 def test_the_stored_form_of_a_plan_reads_back_to_it():
     plan = parse_plan("[model]\nargs = { widths = [8, 16], dropout = 0.1 }")
     assert plan_from_dict(plan.as_dict()) == plan
-    assert tomllib.loads(to_toml(plan))["schema_version"] == 1
+    assert tomllib.loads(to_toml(plan))["schema_version"] == 2

@@ -28,7 +28,11 @@ def values_of(field, kind):
     """Return a strategy for what one key of a plan may hold."""
     bounds = field.metadata
     if allowed := (*bounds.get("choices", ()), *bounds.get("reserved", ())):
-        return st.sampled_from(allowed)
+        one = st.sampled_from(allowed)
+        return st.lists(one, max_size=3).map(tuple) if kind.startswith("tuple") else one
+    if kind.startswith("tuple"):
+        inner = values_of(field, kind.removeprefix("tuple[").removesuffix(", ...]"))
+        return st.lists(inner, max_size=3).map(tuple)
     if kind == "float":
         low = bounds.get("low", bounds.get("above", -1e12))
         return st.floats(
@@ -39,8 +43,6 @@ def values_of(field, kind):
     return {
         "bool": st.booleans(),
         "str": TEXT,
-        "tuple[str, ...]": st.lists(TEXT, max_size=3).map(tuple),
-        "tuple[float, ...]": st.lists(st.floats(-1e9, 1e9), max_size=3).map(tuple),
         "Mapping[str, Json]": ARGS,
     }[kind]
 
@@ -50,21 +52,19 @@ def plans():
 
     def section(default):
         return st.builds(
-            type(default), **{item.name: values_of(item, item.type) for item in fields(default)}
+            type(default),
+            **{
+                item.name: section(getattr(default, item.name))
+                if is_dataclass(getattr(default, item.name))
+                else values_of(item, item.type)
+                for item in fields(default)
+            },
         )
 
-    return st.builds(
-        Plan,
-        **{
-            item.name: section(getattr(Plan(), item.name))
-            if is_dataclass(getattr(Plan(), item.name))
-            else values_of(item, item.type)
-            for item in fields(Plan)
-        },
-    )
+    return section(Plan())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(plans(), st.booleans())
 def test_any_plan_written_as_toml_reads_back_to_the_same_plan(plan, comments):
     again = parse_plan(to_toml(plan, comments=comments))
@@ -75,9 +75,9 @@ def test_any_plan_written_as_toml_reads_back_to_the_same_plan(plan, comments):
 def test_the_digest_of_a_plan_with_every_value_written_out_is_pinned():
     """If this changes, plans that hospitals have approved lose their name: raise the version."""
     plan = load_plan(Path(__file__).with_name("pinned.toml"))
-    assert plan.digest == "fef46b22ceae1169a2591c20423a88be57604b327d36b8eba5380f9a689f9838"
+    assert plan.digest == "674b92182c2ac6bae8b53e2a187c9a3aa7e2a4c6485c2bf92d489e2178efac8c"
     assert plan.digest == hashlib.sha256(plan.canonical).hexdigest()
-    assert plan.canonical.startswith(b'{"algorithm":{"clip":"adaptive","clip_factor":1.5,')
+    assert plan.canonical.startswith(b'{"algorithm":{"beta1":0.9,')
 
 
 def test_the_digest_does_not_depend_on_the_order_of_keys_spaces_or_comments():
@@ -91,18 +91,18 @@ def test_a_whole_number_where_a_number_is_due_has_one_digest():
 
 
 def test_every_single_value_is_part_of_the_digest():
-    seen = {Plan().digest}
-    for section in fields(Plan):
-        value = getattr(Plan(), section.name)
-        if not is_dataclass(value):
-            seen.add(replace(Plan(), **{section.name: other_than(value)}).digest)
-            continue
-        for item in fields(value):
-            changed = replace(value, **{item.name: other_than(getattr(value, item.name))})
-            seen.add(replace(Plan(), **{section.name: changed}).digest)
-    assert len(seen) == 1 + sum(
-        len(fields(value)) if is_dataclass(value) else 1 for value in vars(Plan()).values()
-    )
+    changed = list(each_changed(Plan()))
+    assert len(changed) > 70
+    assert len({Plan().digest, *(plan.digest for plan in changed)}) == 1 + len(changed)
+
+
+def each_changed(section):
+    """Yield a section once for each value in it and in the sections within, with that changed."""
+    for item in fields(section):
+        value = getattr(section, item.name)
+        others = each_changed(value) if is_dataclass(value) else [other_than(value)]
+        for other in others:
+            yield replace(section, **{item.name: other})
 
 
 def other_than(value):
@@ -113,7 +113,7 @@ def other_than(value):
     if isinstance(value, dict):
         return {"x": 1}
     return (
-        (*value, type(value[0])("x"))
+        (*value, type(value[0])(9))
         if value and isinstance(value, tuple)
         else (value + "x" if isinstance(value, str) else (1.0,))
     )
@@ -134,9 +134,14 @@ def test_every_template_is_usable_and_its_comments_explain_each_key(name):
     plan = template(name)
     text = to_toml(plan, comments=True)
     assert problems_of(plan) == [] and parse_plan(text) == plan
-    for item in (item for section in vars(Plan()).values() if is_dataclass(section)
-                 for item in fields(section)):  # fmt: skip
-        assert item.metadata["note"] in text
+    for note in notes_of(plan):
+        assert note in text
+
+
+def notes_of(section):
+    for item in fields(section):
+        inner = getattr(section, item.name)
+        yield from notes_of(inner) if is_dataclass(inner) else [item.metadata["note"]]
 
 
 def test_a_template_that_does_not_exist_is_told_which_do():

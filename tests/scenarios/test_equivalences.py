@@ -128,6 +128,32 @@ def test_one_step_of_fedavg_by_batch_is_one_large_batch_sgd_step(tmp_path):
     np.testing.assert_allclose(state.params["bias"], [b], atol=1e-8, rtol=1.2e-7)
 
 
+def test_fedadam_with_one_step_a_round_is_pooled_adamw(tmp_path):
+    """Sites of unlike size that use all of their cases: pooled training's batch is all of them."""
+    values = {"rounds": 12, "steps": 1, "batch_size": 64, "warmup": 0.25, "lr": 0.02}
+    pooled = plan_of(optimizer="adamw", weight_decay=0.5, **values)
+    plan = plan_of(optimizer="sgd", momentum=0.0, **{**values, "lr": 1.0, "warmup": 0.0})
+    plan = replace(
+        plan,
+        training=replace(plan.training, schedule="constant", weight_decay=0.0),
+        algorithm=replace(
+            plan.algorithm,
+            name="fedadam",
+            coordinator_lr=0.02,
+            coordinator_schedule="cosine",
+            coordinator_warmup=0.25,
+            coordinator_decay=0.5,
+        ),
+    )
+    cases = {"a": cases_of(8, seed=1), "b": cases_of(16, seed=2), "c": cases_of(32, seed=3)}
+    state = federate(tmp_path, plan, cases)
+    w, b = centralised_logistic(pooled, concatenate(list(cases.values())), "any")
+    np.testing.assert_allclose(state.params["weight"][0], w, atol=1e-5)
+    np.testing.assert_allclose(state.params["bias"], [b], atol=1e-5)
+    first = trainer_for(plan).first_params()
+    assert np.abs(w - first["weight"][0]).max() > 0.05
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("num_sites", [2, 3, 7])
 def test_identical_sites_with_one_seed_are_one_site(tmp_path, num_sites, optimizer):

@@ -11,7 +11,7 @@ import pytest
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases
 from hospitium.plan import Plan
-from hospitium.plan.schema import DataSection, ModelSection
+from hospitium.plan.schema import ImagingSection, ModelSection, PipelineSection
 from hospitium.site.agent import Site
 from hospitium.site.consent import Consent
 from hospitium.training import trainer_for
@@ -35,7 +35,7 @@ def tmp_path(tmp_path_factory):
 @pytest.fixture
 def plan():
     return Plan(
-        data=DataSection(image_size=8, normalise="site"),
+        imaging=ImagingSection(normalise="site", pipeline=PipelineSection(size=(8, 8))),
         model=ModelSection(name="logistic"),
         training=replace(Plan().training, steps=3, batch_size=8, moments="keep"),
     )

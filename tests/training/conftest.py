@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from hospitium.plan import Plan
-from hospitium.plan.schema import DataSection, ModelSection, RoundsSection, TaskSection
+from hospitium.plan.schema import (
+    ImagingSection,
+    ModelSection,
+    PipelineSection,
+    RoundsSection,
+    TaskSection,
+)
 from hospitium.training import TrainingCases
 
 SMALL = {"widths": [8, 16], "convs_per_stage": 1, "dropout": 0.2}
@@ -31,7 +37,9 @@ def plan_for():
     ):
         return Plan(
             task=TaskSection(classes=classes),
-            data=DataSection(image_size=size, normalise=normalise),
+            imaging=ImagingSection(
+                normalise=normalise, pipeline=PipelineSection(size=(size, size))
+            ),
             model=ModelSection(name=model, args=SMALL if model == "small_cnn" else {}),
             training=replace(
                 Plan().training, **{"steps": 4, "batch_size": 8, "augment": "none", **values}

@@ -5,6 +5,7 @@ import pytest
 from torch import nn
 
 from hospitium.plan import Plan
+from hospitium.plan.schema import ImagingSection, PipelineSection
 from hospitium.training import TrainingCases, trainer_for
 from hospitium.training.plugins import Plugin
 
@@ -20,7 +21,7 @@ def test_a_model_with_frozen_params_goes_on_with_its_moments_in_the_next_round(o
     plan = Plan()
     plan = replace(
         plan,
-        data=replace(plan.data, image_size=8),
+        imaging=ImagingSection(pipeline=PipelineSection(size=(8, 8))),
         model=replace(plan.model, name="half_frozen"),
         training=replace(plan.training, steps=2, augment="none", optimizer=optimizer, lr=0.01),
     )

@@ -34,6 +34,7 @@ class FedAvg:
         coordinator_lr: Step along the mean change.
         ema: Share of the old average in the running average of params; 0 keeps none.
         sum_lengths: Names and lengths of the metric sums that a site measures; None takes any.
+        is_scored: Whether the sites measure them in a round, by its number.
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class FedAvg:
     coordinator_lr: float = 1.0
     ema: float = 0.0
     sum_lengths: Mapping[str, int] | None = None
+    is_scored: Callable[[int], bool] = lambda round_number: True
 
     def init(self) -> State:
         """Return the first params, with no norm seen yet."""
@@ -75,7 +77,9 @@ class FedAvg:
     def aggregate(self, task: Task) -> WeightedSum:
         """Return an empty exact sum for this round."""
         seats = {seat.site_id: seat for seat in self.seats}
-        return WeightedSum(task, seats=seats, weights=self.weights, sum_lengths=self.sum_lengths)
+        measured = task.purpose == "score" or self.is_scored(task.round_number)
+        lengths = None if self.sum_lengths is None else self.sum_lengths if measured else {}
+        return WeightedSum(task, seats=seats, weights=self.weights, sum_lengths=lengths)
 
     def step(self, state: State, result: Result) -> State:
         """Move the params along the mean change; elementwise float32, one operation at a time."""
@@ -84,6 +88,10 @@ class FedAvg:
             name: array + rate * result.delta[name] if rate != 1 else array + result.delta[name]
             for name, array in state.params.items()
         }
+        return self.moved(state, params, result)
+
+    def moved(self, state: State, params: Params, result: Result) -> State:
+        """Return the state with these params, its running average and norms brought up to date."""
         slots = dict(state.slots)
         if self.ema:
             keep, take = np.float32(self.ema), np.float32(1 - self.ema)
@@ -93,7 +101,7 @@ class FedAvg:
         norms = cast(list[list[int]], state.memory["norms"])
         if NORM_SUM in result.sums:
             norms = [*norms, _sparse(result.sums[NORM_SUM])][-ROUNDS_REMEMBERED:]
-        return State(params=params, slots=slots, memory={"norms": norms})
+        return State(params=params, slots=slots, memory={**state.memory, "norms": norms})
 
 
 def _sparse(histogram: Sequence[int]) -> list[int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from hospitium.algorithms.fedadam import FedAdam
 from hospitium.algorithms.fedavg import FedAvg
 from hospitium.algorithms.weights import weights
 from hospitium.plan import Plan
+from hospitium.plan.schedule import rate_share
 from hospitium.types import Algorithm, Params, Seat
 
 
@@ -36,7 +39,27 @@ def build(
         coordinator_lr=section.coordinator_lr,
         ema=section.ema,
         sum_lengths=sum_lengths,
+        is_scored=plan.is_scored,
     )
     if plugins and section.name in plugins:
         return plugins[section.name](fedavg)
+    if section.name == "fedadam":
+        return FedAdam(
+            base=fedavg,
+            rate=partial(_coordinator_rate, plan),
+            beta1=section.beta1,
+            beta2=section.beta2,
+            decay=section.coordinator_decay,
+        )
     return fedavg
+
+
+def _coordinator_rate(plan: Plan, taken: int) -> float:
+    """Return the size of the coordinator's step after so many."""
+    section = plan.algorithm
+    return section.coordinator_lr * rate_share(
+        taken,
+        total=plan.rounds.count,
+        warmup=section.coordinator_warmup,
+        schedule=section.coordinator_schedule,
+    )

@@ -51,6 +51,36 @@ def check(
 
 
 @app.command()
+def auto(
+    fingerprints: Annotated[
+        list[Path], typer.Argument(metavar="FINGERPRINT...", help="One file from each site.")
+    ],
+    template: Annotated[
+        str, typer.Option(help="Gives what the fingerprints say nothing about.")
+    ] = "xray-classification",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The plan to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Propose a plan from the sites' fingerprints, with the reason for each value."""
+    from hospitium.operations.plan_auto import auto_plan
+
+    found = auto_plan(fingerprints, template_name=template, out=out)
+    if as_json:
+        print_json(found)
+        return
+    sites = "1 site" if found["num_sites"] == 1 else f"{found['num_sites']} sites"
+    typer.echo(f"{found['num_subjects']} subjects at {sites}.\n")
+    for value in found["values"]:
+        typer.echo(f"{value['key']} = {value['value']}\n    {value['reason']}")
+        if value["otherwise"]:
+            typer.echo(f"    otherwise: {value['otherwise']}")
+    for problem in found["problems"]:
+        typer.echo(f"\nThis version cannot run it yet: {problem}")
+    done = f"{found['path']} was written" if found["path"] else "Nothing was written (no --out)"
+    typer.echo(f"\n{done}. Read every line; edit it, then run `hospitium plan check`.")
+
+
+@app.command()
 def show(
     path: Annotated[Path, typer.Argument(help="A plan file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

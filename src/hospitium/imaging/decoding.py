@@ -1,4 +1,4 @@
-"""The pinned decoder of each DICOM transfer syntax, and the limits before any decoder runs.
+"""The pinned decoder of each DICOM transfer syntax: frames of pixels, one after the other.
 
 Two decoders of one lossy file give different pixels. So each syntax has one decoder here, and no
 caller chooses another. pylibjpeg-libjpeg (GPLv3) is never one of them, even where it is installed.
@@ -7,33 +7,30 @@ Where the one decoder is not installed the file is left out as ``transfer_syntax
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
-from typing import Any
+import struct
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
-from pydicom.pixels import apply_color_lut, get_decoder
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 
-from hospitium.imaging.attributes import attribute, integer, text
 from hospitium.imaging.codestream import read_codestream
-from hospitium.imaging.instance import Limits, SkipError
+from hospitium.imaging.colour import native_colour
+from hospitium.imaging.elements import Elements
+from hospitium.imaging.fragments import compressed_frames
+from hospitium.imaging.instance import SkipError
+from hospitium.imaging.pixels import PixelFormat, PixelPlace
 
-_NATIVE = frozenset(
-    {
-        "1.2.840.10008.1.2",
-        "1.2.840.10008.1.2.1",
-        "1.2.840.10008.1.2.1.99",
-        "1.2.840.10008.1.2.2",
-    }
-)
-_RLE = "1.2.840.10008.1.2.5"
+RLE = "1.2.840.10008.1.2.5"
+_RLE_HEADER = 64  # bytes: the number of segments and their offsets
+_RLE_RATIO = 64  # 2 bytes stand for 128 at most (PS3.5 G.3.1)
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+_JPEG_2000, _HTJ2K = "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"
 _GDCM_12_BIT = "gdcm, 12 bits"  # our own call: see `_decode_12_bit`
 _PLUGINS = {
-    _RLE: "pylibjpeg",  # pylibjpeg-rle
+    RLE: "pylibjpeg",  # pylibjpeg-rle
     "1.2.840.10008.1.2.4.50": "gdcm",
     _JPEG_EXTENDED: "gdcm",  # 12 bits: see `_plugin`
     "1.2.840.10008.1.2.4.57": "gdcm",
@@ -41,163 +38,73 @@ _PLUGINS = {
     "1.2.840.10008.1.2.4.80": "pyjpegls",
     "1.2.840.10008.1.2.4.81": "pyjpegls",
     "1.2.840.10008.1.2.4.90": "pylibjpeg",  # pylibjpeg-openjpeg, this and the rest
-    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+    _JPEG_2000: "pylibjpeg",
     "1.2.840.10008.1.2.4.201": "pylibjpeg",
     "1.2.840.10008.1.2.4.202": "pylibjpeg",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg",
+    _HTJ2K: "pylibjpeg",
 }
-_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", _JPEG_EXTENDED, "1.2.840.10008.1.2.4.81"})
-_COLOUR_SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1}
+_ALWAYS_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", _JPEG_EXTENDED, "1.2.840.10008.1.2.4.81"})
+_MAYBE_LOSSY = frozenset({_JPEG_2000, _HTJ2K})
+Words: TypeAlias = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PixelFormat:
-    """The checked description of an object's pixels (PS3.3 C.7.6.3)."""
+def is_lossy(elements: Elements, *, transfer_syntax: str) -> bool:
+    """Return whether the pixels were ever compressed with loss, or may have been.
 
-    transfer_syntax: str
-    rows: int
-    columns: int
-    samples: int
-    frames: int
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    is_signed: bool
-    photometric: str
-
-    @property
-    def is_native(self) -> bool:
-        """Whether the pixels are not compressed."""
-        return self.transfer_syntax in _NATIVE
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one uncompressed frame; YBR_FULL_422 has two samples for a pixel."""
-        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
-        return self.rows * self.columns * samples * self.bits_allocated // 8
-
-
-def inflated_is_small(deflated: bytes, *, max_bytes: int) -> bool:
-    """Return whether a raw deflate stream gives at most so many bytes, without keeping them."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    total, pending = 0, deflated
-    while pending and not inflater.eof:
-        total += len(inflater.decompress(pending, 1 << 20))
-        if total > max_bytes:
-            return False
-        pending = inflater.unconsumed_tail
-    return True
-
-
-def pixel_format(dataset: Dataset, *, transfer_syntax: str) -> PixelFormat:
-    """Return the checked description of the pixels.
-
-    Raises:
-        SkipError: ``missing_attribute``, ``bad_attribute`` or ``not_an_image``.
+    JPEG 2000 in the syntax that allows both counts as lossy unless the header denies it.
     """
-    bits_allocated = integer(dataset, "BitsAllocated")
-    frames = integer(dataset, "NumberOfFrames", default=1)
-    bits_stored = integer(dataset, "BitsStored")
-    found = PixelFormat(
-        transfer_syntax=transfer_syntax,
-        rows=integer(dataset, "Rows"),
-        columns=integer(dataset, "Columns"),
-        samples=integer(dataset, "SamplesPerPixel", default=1),
-        frames=frames,
-        bits_allocated=bits_allocated,
-        bits_stored=bits_stored,
-        high_bit=integer(dataset, "HighBit", default=bits_stored - 1),
-        is_signed=integer(dataset, "PixelRepresentation", default=0) == 1,
-        photometric=text(dataset, "PhotometricInterpretation").upper(),
-    )
-    _check_format(found)
-    return found
+    said = elements.text("LossyImageCompression")
+    may_be = transfer_syntax in _MAYBE_LOSSY and said != "00"
+    return said == "01" or may_be or transfer_syntax in _ALWAYS_LOSSY
 
 
-def _check_format(found: PixelFormat) -> None:
-    if not found.photometric:
-        raise SkipError("missing_attribute", "PhotometricInterpretation")
-    if found.bits_allocated == 1:
-        raise SkipError("not_an_image", "BitsAllocated = 1: a bit map")
-    is_legal = (
-        min(found.rows, found.columns, found.frames) >= 1
-        and found.samples == _COLOUR_SAMPLES.get(found.photometric, 3)
-        and found.bits_allocated in (8, 16, 32)
-        and 1 <= found.bits_stored <= found.high_bit + 1 <= found.bits_allocated
-        and not (found.samples == 3 and (found.is_signed or found.bits_allocated > 16))
-    )
-    if not is_legal:
-        raise SkipError("bad_attribute", f"impossible pixels: {found}")
+def decode(
+    elements: Elements, found: PixelFormat, place: PixelPlace
+) -> Iterator[tuple[Words, tuple[str, ...]]]:
+    """Yield the words of each frame, ``(row, column)`` or ``(row, column, 3)`` RGB, and notes.
 
-
-def check_size(found: PixelFormat, *, num_bytes: int, limits: Limits) -> tuple[str, ...]:
-    """Refuse what is too short, too large, or not one image, before anything is decoded.
-
-    Returns:
-        Notes: ``trailing_bytes``.
-
-    Raises:
-        SkipError: ``truncated``, ``too_large``, ``not_selected``.
-    """
-    needed = found.frame_bytes * found.frames
-    if found.is_native and num_bytes < needed:
-        raise SkipError("truncated", f"{num_bytes} bytes of pixels of {needed}")
-    if max(found.rows, found.columns) > limits.max_side:
-        raise SkipError("too_large", f"{found.rows} x {found.columns}")
-    if found.rows * found.columns > limits.max_pixels:
-        raise SkipError("too_large", f"{found.rows} x {found.columns}")
-    if found.frames > 1:
-        raise SkipError("not_selected", f"{found.frames} frames")
-    return ("trailing_bytes",) if found.is_native and num_bytes > needed + needed % 2 else ()
-
-
-def decode(dataset: Dataset, found: PixelFormat) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """Return the first frame's words, ``(row, column)`` or ``(row, column, 3)`` RGB, and notes.
-
-    Words are as allocated, in any byte order; colour is complete: YBR and palettes are RGB.
+    Words are as allocated, in any byte order; YBR is RGB, a palette's indices are still indices.
 
     Raises:
         SkipError: ``transfer_syntax_unsupported``, ``codestream_mismatch``, ``truncated``,
-            ``decode_failed``, ``bad_attribute``.
+            ``decode_failed``, ``bad_attribute``; for any frame.
     """
-    plugin, notes = "", list[str]()
-    if not found.is_native:
-        plugin, more = _check_compressed(dataset, found)
-        notes += more
-    if text(dataset, "LossyImageCompression") == "01" or found.transfer_syntax in _LOSSY:
-        notes.append("lossy")
-    try:  # codecs raise whatever they like
-        if plugin == _GDCM_12_BIT:
-            words = _decode_12_bit(dataset, found)
+    if found.is_native:
+        for words in _native(elements, found, place):
+            yield words, ()
+        return
+    if found.transfer_syntax not in _PLUGINS:
+        raise SkipError("transfer_syntax_unsupported", found.transfer_syntax)
+    frames = compressed_frames(elements, begin=place.begin, end=place.end, num_frames=found.frames)
+    for frame in frames:
+        plugin, notes = _check_compressed(frame, found)
+        yield _decompressed(frame, found, plugin), notes
+
+
+def _native(elements: Elements, found: PixelFormat, place: PixelPlace) -> Iterator[Words]:
+    """Yield the words of each uncompressed frame, as views of the file's bytes where possible."""
+    raw, begin = elements.walker.raw, place.begin
+    is_big = elements.walker.is_big
+    if is_big and found.bits_allocated == 8 and place.vr == "OW":  # PS3.5 7.3, bytes in words
+        size = found.frame_bytes * found.frames
+        pairs = np.frombuffer(raw[begin : begin + size + size % 2].ljust(size + size % 2), "u2")
+        raw, begin = pairs.byteswap().tobytes(), 0
+    kind = "f" if found.is_float else "u"
+    dtype = np.dtype(f"{'>' if is_big else '<'}{kind}{found.bits_allocated // 8}")
+    count = found.frame_bytes // dtype.itemsize
+    for index in range(found.frames):
+        words = np.frombuffer(raw, dtype, count=count, offset=begin + index * found.frame_bytes)
+        if found.samples == 3:
+            yield native_colour(words, found)
         else:
-            words, _ = get_decoder(found.transfer_syntax).as_array(
-                dataset,
-                index=0,
-                decoding_plugin=plugin,
-                correct_unused_bits=False,
-                allow_excess_frames=False,
-            )
-    except Exception as error:
-        raise SkipError("decode_failed", f"{type(error).__name__}: {error}") from error
-    shape = (found.rows, found.columns, 3)[: 2 if found.samples == 1 else 3]
-    if words.shape != shape:
-        raise SkipError("decode_failed", f"decoded {words.shape}, not {shape}")
-    if found.photometric == "PALETTE COLOR":
-        words = _apply_palette(words, dataset)
-    return words, tuple(notes)
+            yield words.reshape(found.rows, found.columns)
 
 
-def _check_compressed(dataset: Dataset, found: PixelFormat) -> tuple[str, list[str]]:
+def _check_compressed(frame: bytes, found: PixelFormat) -> tuple[str, tuple[str, ...]]:
     """Choose the decoder and compare the codestream's own size with the header's."""
-    syntax = found.transfer_syntax
-    if syntax not in _PLUGINS:
-        raise SkipError("transfer_syntax_unsupported", syntax)
-    if syntax == _RLE:
-        return _plugin(found, precision=8), []
-    try:
-        frame = get_frame(attribute(dataset, "PixelData"), 0, number_of_frames=1)
-    except Exception as error:
-        raise SkipError("truncated", f"no whole frame: {error}") from error
+    if found.transfer_syntax == RLE:
+        _check_rle(frame, found)
+        return _plugin(found, precision=8), ()
     stream = read_codestream(frame)
     expected = (found.rows, found.columns, found.samples)
     if stream is None or (stream.rows, stream.columns, stream.samples) != expected:
@@ -209,7 +116,21 @@ def _check_compressed(dataset: Dataset, found: PixelFormat) -> tuple[str, list[s
     is_other = stream.precision != found.bits_stored or (
         stream.is_signed is not None and stream.is_signed != found.is_signed
     )
-    return _plugin(found, precision=stream.precision), ["codestream_sign"] if is_other else []
+    return _plugin(found, precision=stream.precision), ("codestream_sign",) if is_other else ()
+
+
+def _check_rle(frame: bytes, found: PixelFormat) -> None:
+    """Compare the header of run-length coding with the object's (PS3.5 G.5)."""
+    if len(frame) < _RLE_HEADER:
+        raise SkipError("truncated", f"{len(frame)} bytes of RLE")
+    count, *offsets = struct.unpack_from("<16L", frame)
+    if count != found.samples * found.bits_allocated // 8:
+        raise SkipError("codestream_mismatch", f"{count} segments of RLE")
+    ends = [*offsets[1:count], len(frame)]
+    if offsets[0] != _RLE_HEADER or any(a >= b for a, b in zip(offsets, ends, strict=False)):
+        raise SkipError("codestream_mismatch", f"segments of RLE at {offsets[:count]}")
+    if len(frame) * _RLE_RATIO < found.frame_bytes:
+        raise SkipError("truncated", f"{len(frame)} bytes of RLE for {found.frame_bytes}")
 
 
 def _plugin(found: PixelFormat, *, precision: int) -> str:
@@ -225,7 +146,47 @@ def _plugin(found: PixelFormat, *, precision: int) -> str:
     return _GDCM_12_BIT
 
 
-def _decode_12_bit(dataset: Dataset, found: PixelFormat) -> npt.NDArray[Any]:
+def _decompressed(frame: bytes, found: PixelFormat, plugin: str) -> Words:
+    """Return the words of one compressed frame."""
+    try:  # codecs raise whatever they like; those in Rust panic with a BaseException
+        words = (
+            _decode_12_bit(frame, found)
+            if plugin == _GDCM_12_BIT
+            else _decode_with(plugin, frame, found)
+        )
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise SkipError("decode_failed", f"{type(error).__name__}: {error}") from error
+    shape = (found.rows, found.columns, 3)[: 2 if found.samples == 1 else 3]
+    if words.shape != shape:
+        raise SkipError("decode_failed", f"decoded {words.shape}, not {shape}")
+    return words
+
+
+def _decode_with(plugin: str, frame: bytes, found: PixelFormat) -> Words:
+    """Return the words that a plugin of pydicom gives."""
+    words: Words = get_decoder(found.transfer_syntax).as_array(
+        encapsulate([frame], has_bot=False),
+        index=0,
+        decoding_plugin=plugin,
+        correct_unused_bits=False,
+        allow_excess_frames=False,
+        rows=found.rows,
+        columns=found.columns,
+        number_of_frames=1,
+        samples_per_pixel=found.samples,
+        bits_allocated=found.bits_allocated,
+        bits_stored=found.bits_stored,
+        pixel_representation=int(found.is_signed),
+        photometric_interpretation=found.photometric,
+        planar_configuration=found.planar or 0,
+        pixel_keyword="PixelData",
+    )[0]
+    return words
+
+
+def _decode_12_bit(frame: bytes, found: PixelFormat) -> Words:
     """Return the words of a grey JPEG Extended codestream of 12 bits.
 
     pydicom's own call of GDCM refuses these, though GDCM decodes them, to the same bits as
@@ -235,7 +196,7 @@ def _decode_12_bit(dataset: Dataset, found: PixelFormat) -> npt.NDArray[Any]:
     import gdcm
 
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    fragment.SetByteStringValue(frame)
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
@@ -255,15 +216,3 @@ def _decode_12_bit(dataset: Dataset, found: PixelFormat) -> npt.NDArray[Any]:
     # GDCM gives its bytes as a str
     words = np.frombuffer(decoded.encode("utf-8", "surrogateescape"), np.uint16)
     return words.reshape(found.rows, found.columns)
-
-
-def _apply_palette(indices: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.uint8]:
-    """Return the colours of a palette as RGB uint8; entries of 16 bits keep the upper 8."""
-    try:
-        colours = apply_color_lut(indices, dataset)[..., :3]
-    except Exception as error:
-        raise SkipError("bad_attribute", f"palette: {error}") from error
-    result: npt.NDArray[np.uint8] = (
-        (colours >> 8).astype(np.uint8) if colours.dtype.itemsize == 2 else colours.astype(np.uint8)
-    )
-    return result

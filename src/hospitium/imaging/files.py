@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -11,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from hospitium.imaging.instance import Facts, Instance, Limits, Skip, SkipError
+from hospitium.imaging.instance import (
+    Facts,
+    Instance,
+    Limits,
+    ReadOptions,
+    Skip,
+    SkipError,
+    Uids,
+    Values,
+)
 from hospitium.imaging.reading import parse_dicom, read_bytes
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
@@ -22,14 +32,16 @@ _ALPHA = {"LA": "L", "La": "L", "RGBA": "RGB", "RGBa": "RGB", "PA": "RGB"}
 _TO_RGB = ("P", "CMYK", "YCbCr", "RGBX")
 
 
-def read_file(path: Path, *, limits: Limits | None = None) -> Instance | Skip:
+def read_file(
+    path: Path, *, options: ReadOptions | None = None, limits: Limits | None = None
+) -> Instance | Skip:
     """Read a DICOM, PNG, JPEG or TIFF file, told by its content; never raises for a bad file."""
     raw = read_bytes(path, limits=limits)
     if isinstance(raw, Skip):
         return raw
     if raw[128:132] != b"DICM" and raw.startswith(_MAGIC):
         return parse_image(raw, where=str(path), limits=limits)
-    found = parse_dicom(raw, where=str(path), limits=limits)
+    found = parse_dicom(raw, where=str(path), options=options, limits=limits)
     if isinstance(found, Skip) and found.reason == "not_dicom" and raw[128:132] != b"DICM":
         return Skip(reason="not_an_image", detail=f"{path}: neither DICOM, PNG, JPEG nor TIFF")
     return found
@@ -75,8 +87,12 @@ def _instance(raw: bytes, limits: Limits, caught: list[warnings.WarningMessage])
         notes += ("lossy",)
     if caught:
         notes += ("reader_warning",)
+    digest = hashlib.sha256(raw).hexdigest()
+    framed: Values = values[np.newaxis].astype(np.float32)
+    if values.ndim == 3:
+        framed = values[np.newaxis].astype(np.uint8)
     return Instance(
-        values=values.astype(np.float32),
+        values=framed,
         range=(low, high),
         facts=Facts(
             modality="",
@@ -86,7 +102,11 @@ def _instance(raw: bytes, limits: Limits, caught: list[warnings.WarningMessage])
             bits_stored=bits,
             photometric=photometric,
             spacing_mm=None,
+            spacing_kind="none",
+            is_lossy="lossy" in notes,
         ),
+        uids=Uids(instance=digest),
+        digest=digest,
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -102,6 +122,9 @@ def _open(raw: bytes, limits: Limits) -> tuple[Image.Image, tuple[str, ...]]:
     width, height = image.size
     if max(width, height) > limits.max_side or width * height > limits.max_pixels:
         raise SkipError("too_large", f"{height} x {width}")
+    num_bytes = height * width * len(image.getbands())
+    if limits.is_bomb(num_pixels=height * width, num_bytes=num_bytes, stored_bytes=len(raw)):
+        raise SkipError("too_large", f"{len(raw)} bytes for {height} x {width}")
     if min(width, height) < 1:
         raise SkipError("bad_attribute", f"{height} x {width}")
     return image, ("first_page",) if getattr(image, "is_animated", False) else ()

@@ -1,148 +1,128 @@
-"""What a DICOM header says about an image: its value chain, orientation, facts and cautions."""
+"""What a DICOM header says about an image: its allow-listed facts, identifiers and cautions."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import TypeAlias
+from hospitium.imaging.decoding import is_lossy
+from hospitium.imaging.elements import Elements
+from hospitium.imaging.groups import Groups
+from hospitium.imaging.instance import Facts, ReadOptions, SkipError, Uids
+from hospitium.imaging.pixels import PixelFormat
+from hospitium.imaging.placement import spacing
 
-import numpy as np
-from pydicom.dataset import Dataset
-
-from hospitium.imaging.attributes import attribute, integer, number, spacing_mm, text
-from hospitium.imaging.decoding import PixelFormat
-from hospitium.imaging.instance import Facts, FloatArray, Mask, SkipError
-from hospitium.imaging.values import Chain, Lookup
-
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_PROJECTIONS = frozenset({"CR", "DX", "MG", "IO", "RG", "XA", "RF"})
-Displayed: TypeAlias = tuple[FloatArray, Mask | None, tuple[str, ...]]
+_MAX_CODE, _MAX_NAME = 16, 64
+_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 1 / 52, "D": 1 / 365}
+_OLDEST = 90
 
 
-def chain(dataset: Dataset, found: PixelFormat) -> tuple[Chain, tuple[str, ...]]:
-    """Read the value chain of a grey image from its header, with notes.
-
-    Raises:
-        SkipError: ``bad_attribute`` or ``no_rescale``.
-    """
-    modality = text(dataset, "Modality")
-    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
-    lookup = _lookup(dataset, found)
-    notes: tuple[str, ...] = ("lut_and_rescale",) if lookup and slope is not None else ()
-    if slope == 0:
-        raise SkipError("bad_attribute", "RescaleSlope = 0")
-    if modality == "CT" and lookup is None and (slope is None or intercept is None):
-        raise SkipError("no_rescale", "CT")
-    is_inverted = found.photometric == "MONOCHROME1" and _is_projection(dataset)
-    if is_inverted:
-        notes += ("inverted",)
-    if text(dataset, "PresentationLUTShape") == "INVERSE" and found.photometric == "MONOCHROME2":
-        notes += ("polarity_conflict",)
-    chain = Chain(
-        bits_stored=found.bits_stored,
-        is_signed=found.is_signed,
-        slope=1.0 if slope is None else slope,
-        intercept=intercept or 0.0,
-        lookup=lookup,
-        padding=_padding(dataset, found),
-        is_inverted=is_inverted,
-        is_ct=modality == "CT",
-    )
-    return chain, notes
-
-
-def _is_projection(dataset: Dataset) -> bool:
-    """Return whether MONOCHROME1 is about the values, not only a hint for the display."""
-    is_capture = text(dataset, "SOPClassUID").startswith(_SECONDARY_CAPTURE)
-    return is_capture or text(dataset, "Modality") in _PROJECTIONS
-
-
-def _padding(dataset: Dataset, found: PixelFormat) -> tuple[int, int] | None:
-    """Return the inclusive range of stored values that are padding (PS3.3 C.7.5.1.1.2)."""
-    if attribute(dataset, "PixelPaddingValue") is None:
-        return None
-    first = integer(dataset, "PixelPaddingValue")
-    last = integer(dataset, "PixelPaddingRangeLimit", default=first)
-    if found.is_signed:  # some writers give the bits of a negative value as unsigned
-        first, last = (v - 65_536 if v >= 32_768 else v for v in (first, last))
-    return min(first, last), max(first, last)
-
-
-def _lookup(dataset: Dataset, found: PixelFormat) -> Lookup | None:
-    """Return the modality lookup table, None where there is none (PS3.3 C.11.1)."""
-    sequence = attribute(dataset, "ModalityLUTSequence")
-    if not sequence:
-        return None
-    descriptor = attribute(sequence[0], "LUTDescriptor")
-    data = attribute(sequence[0], "LUTData")
-    try:
-        num_entries, first, bits = (int(part) for part in descriptor)
-        order = "<" if dataset.original_encoding[1] else ">"
-        entries = (
-            np.frombuffer(data, f"{order}u2") if isinstance(data, bytes) else np.asarray(data)
-        ).astype(np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SkipError("bad_attribute", f"modality LUT: {error}") from error
-    num_entries = num_entries or 65_536
-    if entries.shape != (num_entries,) or not 1 <= bits <= 16:
-        raise SkipError("bad_attribute", f"modality LUT: {entries.shape} of {num_entries} entries")
-    if found.is_signed and first >= 32_768:
-        first -= 65_536
-    return Lookup(first=first, entries=entries)
-
-
-def as_displayed(values: FloatArray, valid: Mask | None, dataset: Dataset) -> Displayed:
-    """Turn a frontal projection so that the patient's right is at the image's left.
-
-    Returns:
-        Values, where they are valid, and notes: ``flipped`` or ``orientation_assumed``.
-    """
-    if not _is_projection(dataset):
-        return values, valid, ()
-    across, _, down = text(dataset, "PatientOrientation").partition("\\")
-    if not across or not down:
-        return values, valid, ("orientation_assumed",)
-    rows = -1 if down.startswith("H") else 1
-    columns = -1 if across.startswith("R") else 1
-    if not across.startswith(("R", "L")) or rows == columns == 1:
-        return values, valid, ()
-    flip = (slice(None, None, rows), slice(None, None, columns))
-    turned = np.ascontiguousarray(values[flip])
-    return turned, None if valid is None else np.ascontiguousarray(valid[flip]), ("flipped",)
-
-
-def facts(dataset: Dataset, found: PixelFormat) -> Facts:
+def facts(elements: Elements, found: PixelFormat, groups: Groups) -> Facts:
     """Return the allow-listed facts; nothing else is copied from a header."""
+    distance, kind = spacing(elements, groups)
+
+    def code(keyword: str) -> str:
+        return elements.text(keyword)[:_MAX_CODE]
+
     return Facts(
-        modality=text(dataset, "Modality")[:16],
-        manufacturer=text(dataset, "Manufacturer")[:64],
+        modality=code("Modality"),
+        manufacturer=elements.text("Manufacturer")[:_MAX_NAME],
         rows=found.rows,
         columns=found.columns,
         bits_stored=found.bits_stored,
         photometric=found.photometric,
-        spacing_mm=spacing_mm(dataset),
+        spacing_mm=distance,
+        frames=found.frames,
+        sop_class=elements.text("SOPClassUID")[:_MAX_NAME],
+        transfer_syntax=found.transfer_syntax,
+        model=elements.text("ManufacturerModelName")[:_MAX_NAME],
+        image_type=_codes(elements, "ImageType"),
+        intent=code("PresentationIntentType"),
+        body_part=code("BodyPartExamined").upper(),
+        view=code("ViewPosition").upper(),
+        laterality=code("ImageLaterality") or code("Laterality"),
+        patient_position=code("PatientPosition"),
+        patient_orientation=code("PatientOrientation"),
+        spacing_kind=kind,
+        is_lossy=is_lossy(elements, transfer_syntax=found.transfer_syntax),
+        burned_in=code("BurnedInAnnotation").upper(),
+        kernel=elements.text("ConvolutionKernel")[:_MAX_NAME],
+        kvp=_number(elements, "KVP"),
+        field_strength=_number(elements, "MagneticFieldStrength"),
+        echo_time=_number(elements, "EchoTime"),
+        repetition_time=_number(elements, "RepetitionTime"),
+        scanning_sequence=code("ScanningSequence"),
+        b_value=_number(elements, "DiffusionBValue"),
+        temporal_position=_whole(elements, "TemporalPositionIdentifier"),
+        acquisition_number=_whole(elements, "AcquisitionNumber"),
+        has_contrast=_has_contrast(elements),
+        sex=code("PatientSex") if code("PatientSex") in ("F", "M", "O") else "",
+        age_band=age_band(elements.text("PatientAge")),
     )
 
 
-def cautions(dataset: Dataset) -> tuple[str, ...]:
+def uids(elements: Elements) -> Uids:
+    """Return what the image is called in the hospital."""
+    return Uids(
+        study=elements.text("StudyInstanceUID"),
+        series=elements.text("SeriesInstanceUID"),
+        instance=elements.text("SOPInstanceUID"),
+        frame_of_reference=elements.text("FrameOfReferenceUID"),
+        patient=elements.name("PatientID"),
+        issuer=elements.name("IssuerOfPatientID"),
+        accession=elements.name("AccessionNumber"),
+    )
+
+
+def cautions(found: Facts, options: ReadOptions) -> tuple[str, ...]:
     """Return why this image is no training case, though it can be read; in the order of checks."""
-    image_type = text(dataset, "ImageType").upper().split("\\")
+    image_type = [part.upper() for part in found.image_type]
     checks = {
-        "raw_detector": text(dataset, "PresentationIntentType") == "FOR PROCESSING",
-        "mosaic": "MOSAIC" in image_type,
+        "raw_detector": found.intent == "FOR PROCESSING" and not options.take_raw,
         "not_selected": "LOCALIZER" in image_type,
-        "burned_in": text(dataset, "BurnedInAnnotation") == "YES",
+        "mosaic": "MOSAIC" in image_type,
+        "burned_in": found.burned_in == "YES",
     }
     return tuple(code for code, applies in checks.items() if applies)
 
 
-def subject(dataset: Dataset) -> str:
-    """Return a digest of issuer and patient identifier, empty where there is none.
+def header_notes(found: Facts) -> tuple[str, ...]:
+    """Return the notes that need no pixels."""
+    notes = {"lossy": found.is_lossy, "burned_in_unknown": found.burned_in not in ("YES", "NO")}
+    return tuple(code for code, applies in notes.items() if applies)
 
-    It only tells which images are of one person. The keyed identifier of the specification
-    takes its place when a site has a key.
+
+def age_band(age: str) -> str:
+    """Return the ten-year band of an age string, such as ``"60-69"`` or ``"90+"``.
+
+    Empty where it is no age (PS3.5 6.2, AS).
     """
-    patient = text(dataset, "PatientID").casefold()
-    if not patient:
+    digits, unit = age[:-1], age[-1:]
+    if not digits.isdigit() or unit not in _YEARS:
         return ""
-    issuer = text(dataset, "IssuerOfPatientID").casefold()
-    return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest()[:26]
+    first = int(int(digits) * _YEARS[unit]) // 10 * 10
+    return f"{_OLDEST}+" if first >= _OLDEST else f"{first}-{first + 9}"
+
+
+def _codes(elements: Elements, keyword: str) -> tuple[str, ...]:
+    """Return all values of an attribute, at most a handful."""
+    value = elements.text(keyword)
+    return tuple(part[:_MAX_CODE] for part in value.split("\\")[:_MAX_CODE]) if value else ()
+
+
+def _number(elements: Elements, keyword: str) -> float | None:
+    """Return a number that only describes, None where it is absent or illegible."""
+    try:
+        found = elements.numbers(keyword)
+    except SkipError:
+        return None
+    return found[0] if found else None
+
+
+def _whole(elements: Elements, keyword: str) -> int | None:
+    found = _number(elements, keyword)
+    return None if found is None else int(found)
+
+
+def _has_contrast(elements: Elements) -> bool | None:
+    """Return whether a contrast agent is named, None where its attribute is left empty."""
+    if "ContrastBolusAgent" not in elements:
+        return False
+    return True if elements.value("ContrastBolusAgent") else None

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import read_dataset
 
-from hospitium.imaging.attributes import attribute, text
-from hospitium.imaging.decoding import (
-    PixelFormat,
-    check_size,
-    decode,
-    inflated_is_small,
-    pixel_format,
-)
-from hospitium.imaging.header import as_displayed, cautions, chain, facts, subject
-from hospitium.imaging.instance import Instance, Limits, Skip, SkipError
-from hospitium.imaging.values import physical_values, stored_values
+from hospitium.imaging.frame_values import frame_values, stored_frames
+from hospitium.imaging.header import cautions, facts, header_notes, uids
+from hospitium.imaging.image_object import ImageObject, image_object
+from hospitium.imaging.instance import Header, Instance, Limits, ReadOptions, Skip, SkipError
+from hospitium.imaging.pixels import check_size
+from hospitium.imaging.placement import flips, placements, turned
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-_LABEL_OBJECTS = (_STORAGE + "66.4", _STORAGE + "66.7", _STORAGE + "481.3")
-_NOT_IMAGES = (_STORAGE + "481.2",)
-_RLE = "1.2.840.10008.1.2.5"
+_HEADER_BYTES = 1 << 15  # of most files; longer headers are read on
+_SURELY_NOT_DICOM = 1 << 22
+_MAY_GO_ON = frozenset({"truncated", "no_pixels", "missing_attribute"})
 
 
 def read_bytes(path: Path, *, limits: Limits | None = None) -> bytes | Skip:
@@ -43,143 +34,171 @@ def read_bytes(path: Path, *, limits: Limits | None = None) -> bytes | Skip:
         return Skip(reason="unreadable_file", detail=str(error))
 
 
-def read_dicom(path: Path, *, limits: Limits | None = None) -> Instance | Skip:
+def read_dicom(
+    path: Path, *, options: ReadOptions | None = None, limits: Limits | None = None
+) -> Instance | Skip:
     """Read one DICOM file; whatever is wrong with it, the answer is a `Skip`, not an exception."""
     raw = read_bytes(path, limits=limits)
-    return raw if isinstance(raw, Skip) else parse_dicom(raw, where=str(path), limits=limits)
+    if isinstance(raw, Skip):
+        return raw
+    return parse_dicom(raw, where=str(path), options=options, limits=limits)
 
 
-def parse_dicom(raw: bytes, *, where: str = "", limits: Limits | None = None) -> Instance | Skip:
+def parse_dicom(
+    raw: bytes,
+    *,
+    where: str = "",
+    options: ReadOptions | None = None,
+    limits: Limits | None = None,
+) -> Instance | Skip:
     """Read one DICOM object from its bytes, as `read_dicom` does.
 
     Args:
         raw: A whole file, with or without preamble.
         where: Written into the detail of a skip.
+        options: What a plan asks of the reader.
         limits: What is refused before it is decoded.
     """
+    options, limits = options or ReadOptions(), limits or Limits()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            return _instance(raw, limits or Limits(), caught)
+            found = _instance(raw, options, limits)
         except SkipError as error:
             return Skip(reason=error.skip.reason, detail=f"{where}: {error.skip.detail}")
+        except MemoryError:
+            return Skip(reason="too_large", detail=f"{where}: more than there is memory for")
+    notes = (*found.notes, "reader_warning") if caught else found.notes
+    return replace(found, notes=tuple(dict.fromkeys(notes)))
 
 
-def _instance(raw: bytes, limits: Limits, caught: list[warnings.WarningMessage]) -> Instance:
-    dataset, transfer_syntax, notes = _parse(raw, limits, caught)
-    pixels = _pixel_bytes(dataset)
-    found = pixel_format(dataset, transfer_syntax=transfer_syntax)
-    if text(dataset, "SOPClassUID") in _NOT_IMAGES:
-        raise SkipError("not_an_image", "RT Dose")
-    notes += check_size(found, num_bytes=len(pixels), limits=limits)
-    words, more = decode(dataset, found)
-    notes += more
-    if words.ndim == 3:
-        values, limits_of_values, valid = _colour_values(words, found)
-    else:
-        steps, more = chain(dataset, found)
-        notes += more
-        values, limits_of_values, valid = physical_values(_stored(words, found), steps)
-        values, valid, more = as_displayed(values, valid, dataset)
-        notes += more
-    if caught:
-        notes += ("reader_warning",)
+def read_header(
+    source: Path | bytes,
+    *,
+    options: ReadOptions | None = None,
+    limits: Limits | None = None,
+) -> Header | Skip:
+    """Return what the header of an image object says, without decoding or reading its pixels.
+
+    Args:
+        source: A file, of which no more is read than needed, or the bytes of a whole one.
+        options: As for `read_dicom`.
+        limits: As for `read_dicom`.
+
+    Returns:
+        A header, or why this is no image. Whether the pixels can be read is not known yet.
+    """
+    options, limits = options or ReadOptions(), limits or Limits()
+    where = "" if isinstance(source, bytes) else str(source)
+    try:
+        found = _header_object(source, options, limits)
+        return _header(found, source, options)
+    except SkipError as error:
+        return Skip(reason=error.skip.reason, detail=f"{where}: {error.skip.detail}")
+    except OSError as error:
+        return Skip(reason="unreadable_file", detail=str(error))
+
+
+def read_stored(raw: bytes, *, limits: Limits | None = None) -> npt.NDArray[Any] | Skip:
+    """Return the stored values of all frames, before anything is made of them.
+
+    ``(frame, row, column)`` integers; colour ``(frame, row, column, 3)``; of a palette its indices.
+    """
+    limits = limits or Limits()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = image_object(raw, ReadOptions(), limits)
+            num_bytes = len(found.parsed.elements.walker.raw)
+            check_size(found.format, found.place, num_bytes=num_bytes, limits=limits)
+            return np.stack(list(stored_frames(found)))
+        except SkipError as error:
+            return error.skip
+
+
+def pixel_sha256(instance: Instance) -> str:
+    """Return the SHA-256 of the values: little-endian float32 in C order, colour uint8."""
+    dtype = np.uint8 if instance.is_colour else np.dtype("<f4")
+    digest = hashlib.sha256()
+    for frame in instance.values:
+        digest.update(np.ascontiguousarray(frame, dtype).data)
+    return digest.hexdigest()
+
+
+# --- the header --------------------------------------------------------------------------------
+
+
+def _header_object(source: Path | bytes, options: ReadOptions, limits: Limits) -> ImageObject:
+    """Read as much of a file as its header needs, eight times more whenever it is not enough."""
+    if isinstance(source, bytes):
+        return image_object(source, options, limits)
+    size = source.stat().st_size
+    if size > limits.max_bytes:
+        raise SkipError("too_large", f"more than {limits.max_bytes} bytes")
+    length = _HEADER_BYTES
+    with source.open("rb") as stream:
+        while True:
+            stream.seek(0)
+            raw = stream.read(length)
+            try:
+                return image_object(raw, options, limits)
+            except SkipError as error:
+                may_go_on = error.skip.reason in _MAY_GO_ON or (
+                    error.skip.reason == "not_dicom" and length < _SURELY_NOT_DICOM
+                )
+                if not may_go_on or len(raw) >= size or len(raw) < length:
+                    raise
+                length *= 8
+
+
+def _header(found: ImageObject, source: Path | bytes, options: ReadOptions) -> Header:
+    elements = found.parsed.elements
+    about, names = facts(elements, found.format, found.groups), uids(elements)
+    notes = found.parsed.notes + header_notes(about)
+    if not names.instance:
+        raw = source if isinstance(source, bytes) else source.read_bytes()
+        names = replace(names, instance=hashlib.sha256(raw).hexdigest())
+        notes += ("no_instance_uid",)
+    rows, columns, more = flips(elements)
+    places = placements(elements, found.groups, num_frames=found.format.frames)
+    if places and (rows or columns):
+        shape = found.format.rows, found.format.columns
+        places = tuple(turned(p, shape=shape, rows=rows, columns=columns) for p in places)
+    return Header(
+        facts=about,
+        uids=names,
+        placements=places,
+        notes=tuple(dict.fromkeys(notes + more)),
+        cautions=cautions(about, options),
+    )
+
+
+# --- the pixels --------------------------------------------------------------------------------
+
+
+def _instance(raw: bytes, options: ReadOptions, limits: Limits) -> Instance:
+    found = image_object(raw, options, limits)
+    num_bytes = len(found.parsed.elements.walker.raw)
+    notes = check_size(found.format, found.place, num_bytes=num_bytes, limits=limits)
+    values, ends, valid, more = frame_values(found, options)
+    header = _header(found, raw, options)
+    rows, columns, _ = flips(found.parsed.elements)
+    if rows or columns:
+        turn = (
+            slice(None),
+            slice(None, None, -1 if rows else 1),
+            slice(None, None, -1 if columns else 1),
+        )
+        values = values[turn].copy()
+        valid = None if valid is None else valid[turn].copy()
     return Instance(
         values=values,
-        range=limits_of_values,
+        range=ends,
         is_valid=valid,
-        facts=facts(dataset, found),
-        notes=tuple(dict.fromkeys(notes)),
-        cautions=cautions(dataset),
-        subject=subject(dataset),
+        facts=header.facts,
+        uids=header.uids,
+        placements=header.placements,
+        digest=hashlib.sha256(raw).hexdigest(),
+        notes=header.notes + notes + more,
+        cautions=header.cautions,
     )
-
-
-# --- the file ----------------------------------------------------------------------------------
-
-
-def _parse(
-    raw: bytes, limits: Limits, caught: list[warnings.WarningMessage]
-) -> tuple[FileDataset, str, tuple[str, ...]]:
-    """Return the data set, its transfer syntax and notes, or raise why it is none."""
-    has_meta = raw[128:132] == b"DICM"
-    if has_meta:
-        _check_inflated(raw, limits)
-    try:  # on damaged bytes pydicom raises whatever its converters raise
-        dataset = pydicom.dcmread(io.BytesIO(raw), force=not has_meta)
-    except Exception as error:
-        reason = "truncated" if has_meta else "not_dicom"
-        raise SkipError(reason, f"{type(error).__name__}: {error}") from error
-    if not has_meta:
-        if not text(dataset, "SOPClassUID").startswith(_STORAGE):
-            raise SkipError("not_dicom", "no DICM prefix and no known SOPClassUID")
-        return dataset, _assumed_syntax(dataset), ("no_file_meta",)
-    syntax = text(dataset.file_meta, "TransferSyntaxUID")
-    if not syntax:
-        raise SkipError("no_transfer_syntax", "no TransferSyntaxUID")
-    if len(dataset) == 0 or any("end of file" in str(w.message).lower() for w in caught):
-        raise SkipError("truncated", "the data set ends early")
-    return dataset, syntax, ()
-
-
-def _assumed_syntax(dataset: FileDataset) -> str:
-    """Return the syntax in which a data set without header was parsed; pixels are native."""
-    is_implicit, is_little_endian = dataset.original_encoding
-    syntax = "1.2.840.10008.1.2" if is_implicit else "1.2.840.10008.1.2.1"
-    syntax = syntax if is_little_endian else "1.2.840.10008.1.2.2"
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
-    return syntax
-
-
-def _check_inflated(raw: bytes, limits: Limits) -> None:
-    """Refuse a deflated data set that would not fit, before pydicom inflates it in one call."""
-    stream = io.BytesIO(raw)
-    stream.seek(132)
-    try:
-        meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-        syntax = text(meta, "TransferSyntaxUID")
-        if syntax != _DEFLATED or inflated_is_small(
-            raw[stream.tell() :], max_bytes=limits.max_inflated_bytes
-        ):
-            return
-    except Exception as error:
-        raise SkipError("truncated", f"{type(error).__name__}: {error}") from error
-    raise SkipError("too_large", "the deflated data set")
-
-
-def _pixel_bytes(dataset: Dataset) -> bytes:
-    """Return the value of ``PixelData``, or raise why this object has none to offer."""
-    sop_class = text(dataset, "SOPClassUID")
-    if sop_class in _LABEL_OBJECTS:
-        raise SkipError("label_object", sop_class)
-    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise SkipError("not_selected", "floating-point pixels")
-    pixels = attribute(dataset, "PixelData")
-    if isinstance(pixels, bytes):
-        return pixels
-    if "Rows" in dataset:
-        raise SkipError("truncated", "an image without PixelData")
-    if not sop_class:
-        raise SkipError("missing_attribute", "neither SOPClassUID nor PixelData")
-    raise SkipError("no_pixels", sop_class)
-
-
-# --- its values --------------------------------------------------------------------------------
-
-
-def _stored(words: npt.NDArray[Any], found: PixelFormat) -> npt.NDArray[Any]:
-    """Return stored values; a codestream is already right-aligned, whatever ``HighBit`` says."""
-    is_aligned = not found.is_native and found.transfer_syntax != _RLE
-    return stored_values(
-        words,
-        bits_stored=found.bits_stored,
-        high_bit=found.bits_stored - 1 if is_aligned else found.high_bit,
-        is_signed=found.is_signed,
-    )
-
-
-def _colour_values(
-    words: npt.NDArray[Any], found: PixelFormat
-) -> tuple[npt.NDArray[np.float32], tuple[float, float], None]:
-    bits = 8 if words.dtype.itemsize == 1 else found.bits_stored
-    return words.astype(np.float32), (0.0, float((1 << bits) - 1)), None

@@ -9,16 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hospitium.imaging.instance import FloatArray, Mask
+from hospitium.imaging.lookup import Lookup
+from hospitium.imaging.voi import LookupToUnit, Window
 
 _AIR_HU = -1024.0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lookup:
-    """A modality lookup table: entry 0 belongs to the stored value ``first``."""
-
-    first: int
-    entries: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,8 +24,9 @@ class Chain:
         is_signed: Whether stored values are in two's complement.
         slope: Of the linear rescale; not 0.
         intercept: Of the linear rescale.
-        lookup: Takes the place of the linear rescale.
+        lookup: Takes the place of the linear rescale; only for up to 16 bits.
         padding: Inclusive range of stored values that mean "no image here".
+        voi: Applied after the rescale, to [0, 1].
         is_inverted: White is low, and the modality is a projection.
         is_ct: Values are Hounsfield units.
     """
@@ -42,6 +37,7 @@ class Chain:
     intercept: float = 0.0
     lookup: Lookup | None = None
     padding: tuple[int, int] | None = None
+    voi: Window | LookupToUnit | None = None
     is_inverted: bool = False
     is_ct: bool = False
 
@@ -78,33 +74,46 @@ def stored_values(
 def physical_values(
     stored: npt.NDArray[Any], chain: Chain
 ) -> tuple[FloatArray, tuple[float, float], Mask | None]:
-    """Apply padding, rescale or lookup table, and inversion, in this order.
+    """Apply padding, rescale or lookup table, window, and inversion, in this order.
 
     Inversion is ``lo + hi - y``, where ``[lo, hi]`` is the range that the steps before can give
     for all values of ``bits_stored``: without rescale ``2^bits_stored - 1 - x``. It is the last
     step, because windows are written for values before it (PS3.3 C.7.6.3.1.2).
 
     Returns:
-        Values, their possible range, and where they are valid (None: everywhere).
+        Values, their possible range as float32, and where they are valid (None: everywhere).
     """
     valid = _validity(stored, chain.padding)
-    low, high = _stored_range(chain)
-    values: npt.NDArray[Any]
-    if chain.lookup is not None:
-        values = _look_up(stored, chain.lookup)
-        ends = _look_up(np.arange(low, high + 1), chain.lookup)
-        low_value, high_value = float(ends.min()), float(ends.max())
-    elif (chain.slope, chain.intercept) == (1.0, 0.0):
-        values, low_value, high_value = stored, float(low), float(high)
-    else:
-        values = stored * chain.slope + chain.intercept
-        ends = np.array([low, high]) * chain.slope + chain.intercept
-        low_value, high_value = float(ends.min()), float(ends.max())
+    ends = _transformed(_levels(chain), chain)
+    low, high = float(ends.min()), float(ends.max())
+    values = _transformed(stored, chain)
     if chain.is_inverted:
-        values = (low_value + high_value) - values
-    if chain.is_ct and low_value < _AIR_HU:
+        values = (low + high) - values
+    if chain.is_ct and low < _AIR_HU:
         valid = _without_air(values, valid)
-    return values.astype(np.float32), (low_value, high_value), valid
+    return values.astype(np.float32), (float(np.float32(low)), float(np.float32(high))), valid
+
+
+def _transformed(stored: npt.NDArray[Any], chain: Chain) -> npt.NDArray[Any]:
+    """Return values after lookup table or rescale, and window; nothing is copied for nothing."""
+    values = stored
+    if chain.lookup is not None:
+        values = chain.lookup.of(stored)
+    elif (chain.slope, chain.intercept) != (1.0, 0.0):
+        values = stored * chain.slope + chain.intercept
+    return values if chain.voi is None else chain.voi.of(values)
+
+
+def _levels(chain: Chain) -> npt.NDArray[np.int64]:
+    """Return stored values among whose results are the lowest and the highest possible one.
+
+    These are the ends where all steps are monotonous. With a table, which is only for up to 16
+    bits, all are tried.
+    """
+    low, high = _stored_range(chain)
+    if chain.lookup is None and not isinstance(chain.voi, LookupToUnit):
+        return np.array([low, high])
+    return np.arange(low, high + 1)
 
 
 def _stored_range(chain: Chain) -> tuple[int, int]:
@@ -114,18 +123,11 @@ def _stored_range(chain: Chain) -> tuple[int, int]:
     return 0, (1 << chain.bits_stored) - 1
 
 
-def _look_up(stored: npt.NDArray[Any], lookup: Lookup) -> npt.NDArray[np.float64]:
-    """Return the table's entries, clamped at both ends (PS3.3 C.11.1.1.1)."""
-    index = stored.astype(np.int64) - lookup.first
-    return lookup.entries[np.clip(index, 0, len(lookup.entries) - 1)]
-
-
 def _validity(stored: npt.NDArray[Any], padding: tuple[int, int] | None) -> Mask | None:
     """Return where a stored value is not padding; None where that is everywhere."""
     if padding is None:
         return None
-    wide = stored.astype(np.int64)
-    padded = (wide >= padding[0]) & (wide <= padding[1])
+    padded = (stored >= padding[0]) & (stored <= padding[1])
     return ~padded if padded.any() else None
 
 

@@ -24,6 +24,7 @@ from hospitium.operations.progress import Say
 from hospitium.operations.running import plugin_of, run_to_end, sites_of
 from hospitium.operations.starting import PreparedSite, create_run, opened_site, prepare_site
 from hospitium.plan import Plan
+from hospitium.plan.schema import AlgorithmSection
 from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
 
@@ -68,6 +69,7 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
 
 def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
     """Return the plan of a federation of one that stands for ``num_sites`` hospitals together."""
+    plan = _at_one_place(plan) if plan.algorithm.name == "fedadam" else plan
     batch_size = min(65_536, plan.training.batch_size * num_sites)
     return replace(
         plan,
@@ -87,6 +89,40 @@ def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
             class_weights=(),
         ),
         rounds=replace(plan.rounds, quorum=1, deadline_s=plan.rounds.deadline_s * num_sites),
+    )
+
+
+def _at_one_place(plan: Plan) -> Plan:
+    """Return the plan in which the site itself takes the AdamW steps of a FedAdam coordinator.
+
+    Where a site takes one plain SGD step in a round this is the same training, to rounding, of a
+    federation of one; where it takes more, a step of it stands for a site's step. Rounds are as
+    long as the time between two scores, so that the curve has as many points.
+    """
+    algorithm, default = plan.algorithm, AlgorithmSection()
+    every = plan.evaluation.every
+    count = max(1, plan.rounds.count // every)
+    return replace(
+        plan,
+        algorithm=replace(
+            algorithm,
+            coordinator_schedule=default.coordinator_schedule,
+            coordinator_warmup=default.coordinator_warmup,
+            coordinator_decay=default.coordinator_decay,
+            beta1=default.beta1,
+            beta2=default.beta2,
+        ),
+        training=replace(
+            plan.training,
+            optimizer="adamw",
+            lr=algorithm.coordinator_lr,
+            weight_decay=algorithm.coordinator_decay,
+            schedule=algorithm.coordinator_schedule,
+            warmup=algorithm.coordinator_warmup,
+            steps=plan.training.steps * max(1, round(plan.rounds.count / count)),
+        ),
+        rounds=replace(plan.rounds, count=count),
+        evaluation=replace(plan.evaluation, every=1),
     )
 
 

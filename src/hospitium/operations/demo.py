@@ -16,6 +16,8 @@ from hospitium.operations.progress import Say
 from hospitium.operations.starting import create_run, new_run, prepare_site, require_free_names
 from hospitium.plan import Plan
 from hospitium.plan.checking import MODEL_ARGS
+from hospitium.plan.schema import ImagingSection, PipelineSection
+from hospitium.plan.writing import template
 from hospitium.state.home import Home
 from hospitium.testing.partition import (
     Federation,
@@ -31,6 +33,8 @@ NUM_PHANTOMS = 640
 PHANTOM_SIZE = 32
 """Phantoms are drawn at four times this size and reduced when they are read, as studies are."""
 
+DEMO_IMAGING = ImagingSection(secondary_capture="accept")
+"""A demo takes all that can be trained on; digitised film is one of the four phantom vendors."""
 
 _PHANTOM_ROUNDS = 40
 _PHANTOM_LR = 0.002
@@ -101,21 +105,30 @@ def prepare_demo(
 def demo_plan(
     cases: Cases, options: DemoOptions, *, num_sites: int, plugin: Plugin | None = None
 ) -> Plan:
-    """Return the plan of a demo: the default recipe, in the shape of these data."""
-    size = cases.images.shape[2]
+    """Return the plan of a demo: a recipe, in the shape of these data.
+
+    Own data are trained as well as in one place, with a step in each of many rounds; phantoms, and
+    whoever asks for a number of rounds, by FedAvg with ten steps in a round.
+    """
     name = options.model or "small_cnn"
-    plan = Plan(name="demo", seed=options.seed)
+    is_stepwise = options.data is not None and options.rounds is None
+    plan = template("xray-as-pooled") if is_stepwise else Plan()
     plan = replace(
         plan,
+        name="demo",
+        seed=options.seed,
         task=replace(plan.task, classes=cases.classes),
-        data=replace(plan.data, image_size=size, channels=cases.images.shape[1]),
+        imaging=replace(
+            DEMO_IMAGING,
+            pipeline=PipelineSection(size=cases.images.shape[2:], channels=cases.images.shape[1]),
+        ),
         model=replace(
             plan.model,
             name=name,
-            args=_model_args(name, size),
+            args=_model_args(name, min(cases.images.shape[2:])),
             init_seed=options.seed,
         ),
-        training=replace(plan.training, lr=_PHANTOM_LR) if options.data is None else plan.training,
+        training=plan.training if options.data else replace(plan.training, lr=_PHANTOM_LR),
         rounds=replace(
             plan.rounds,
             count=options.rounds or (plan.rounds.count if options.data else _PHANTOM_ROUNDS),

@@ -48,7 +48,10 @@ class RunProgress:
             self._num_answers += 1
 
     def round_closed(self, plan: Plan, task: Task, result: Result) -> None:
-        """A round was closed: say how good the params were that it began with."""
+        """A round was closed: say how good the params were that it began with, if it was measured.
+
+        ``auroc`` is None in a round in which the plan asks for no scores.
+        """
         sums = score_part(result.sums)
         self._say(
             {

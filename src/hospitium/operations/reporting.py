@@ -169,7 +169,7 @@ def _facts(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
         ],
         "interruptions": history.interruptions(ledger),
         "traffic": _traffic(ledger),
-        "curve": _curve(ledger, chosen),
+        "curve": curve(ledger, chosen),
         "chosen_round": {"round": chosen.round_number, "reason": chosen.reason},
         "seeds": {"plan": plan.seed, "first params": plan.model.init_seed},
         "command": facts.get("command", ""),
@@ -225,15 +225,18 @@ def _traffic(ledger: RunLedger) -> dict[str, int]:
     return {"bytes_down_per_site_per_round": down, "bytes_up_per_site_per_round": largest}
 
 
-def _curve(ledger: RunLedger, chosen: Chosen) -> list[dict[str, Any]]:
+def curve(ledger: RunLedger, chosen: Chosen) -> list[dict[str, Any]]:
     """Return how good the params were that each round began with, together and per site."""
     points = []
     rows = [(row["round"] - 1, row["sums"], row["sites"]) for row in history.scores(ledger)]
     if chosen.slot == "params" and chosen.round_number == ledger.last_closed:
         rows.append((chosen.round_number, chosen.sums, {}))
     for behind, sums, sites in rows:
-        figures = curve_metrics(score_part(sums)) if sums else {"auroc": None, "loss": None}
-        each = {name: curve_metrics(score_part(part)) for name, part in sites.items()}
+        part = score_part(sums)
+        if not part:
+            continue  # a round in which the plan asks for no scores
+        figures = curve_metrics(part)
+        each = {name: curve_metrics(score_part(own)) for name, own in sites.items()}
         points.append(
             {
                 "round": behind,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases, concatenate
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
+from hospitium.operations.admission import admit_local
 from hospitium.operations.progress import Say
 from hospitium.operations.running import open_ledger
 from hospitium.operations.starting import (
@@ -32,10 +33,6 @@ from hospitium.state.home import RUN_ID, Home, is_locked
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin, load_plugin
 
-_INTENSITY: Mapping[str, Literal["range", "percentile"]] = {
-    "range": "range",
-    "percentile": "percentile",
-}
 _SOURCE_KEYS = {"data", "image", "label", "subject", "split"}
 
 
@@ -104,11 +101,13 @@ def prepare_run(
         PlanError: The plan has problems.
         UsageError: The sites file has.
         DataError: A site's data cannot be used with this plan.
+        ReaderError: A site's reader is not the expected one.
     """
     plugin = load_plugin(plugin_path.resolve()) if plugin_path else Plugin()
     plan = with_plugin(load_plan(plan_path), plugin)
     sources = read_sites(sites_path)
     require_free_names(source.site_id for source in sources)
+    admit_local(source.site_id for source in sources)  # before hours of reading
     check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with new_run(home, run_id, out=out) as folder:
@@ -138,17 +137,13 @@ def prepare_run(
 def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
     """Read one site's data as the plan's data contract asks."""
     say({"kind": "stage", "text": f"Reading the images of {source.site_id}"})
-    size = plan.data.image_size
     cases = read_source(
         source.data,
-        harmonise=Harmonise(
-            channels=plan.data.channels,
-            size=(size, size),
-            intensity=_INTENSITY[plan.data.intensity],
-        ),
+        harmonise=Harmonise.of(plan),
         seed=plan.seed,
         columns=source.columns if source.columns.named() else None,
         classes=plan.task.classes,
+        imaging=plan.imaging,
     )
     # Two hospitals count their subjects alike; a person is told apart by the hospital's name.
     subjects = np.array([f"{source.site_id}/{subject}" for subject in cases.subjects], np.str_)

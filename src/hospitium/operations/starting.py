@@ -12,6 +12,7 @@ from pathlib import Path
 from hospitium.errors import DataError, PluginError, StateConflictError, UsageError
 from hospitium.imaging.cache import CaseFacts, read_facts, write_cases
 from hospitium.imaging.cases import Cases
+from hospitium.operations.admission import admit_local
 from hospitium.plan import Plan
 from hospitium.plan.checking import check_plan
 from hospitium.plan.reading import plan_from_dict
@@ -138,6 +139,7 @@ def create_run(
     Raises:
         PlanError: The plan has problems; all are listed, and nothing was written.
         DataError: A site has no training cases.
+        ReaderError: A site reads the shipped test series into other numbers.
     """
     empty = [site.site_id for site in sites if site.num_cases == 0]
     if empty:
@@ -150,6 +152,7 @@ def create_run(
     check_plan(plan, num_sites=len(sites), extra=plugin.extra if plugin else None)
     named = plan.model.init_file
     init_file = str(facts.get("init_file") or (Path(named).resolve() if named else ""))
+    readers = admit_local(site.site_id for site in sites)
     places = {site.site_id: os.path.relpath(site.cases_folder, folder) for site in sites}
     RunLedger.create(
         folder,
@@ -158,6 +161,7 @@ def create_run(
         seats=[Seat(site_id=site.site_id, num_cases=site.num_cases) for site in sites],
         facts={
             **facts,
+            "readers": readers,
             "cases": places,
             "init_file": init_file,
             "plugin": plugin.path if plugin else "",

@@ -8,11 +8,17 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hospitium.errors import PlanError, VersionError
 from hospitium.plan import schema
 from hospitium.plan.schema import SCHEMA_VERSION, Plan
+
+_MOVED = (
+    "Since schema version 2 images are described by [imaging]: move data.image_size = N to "
+    "imaging.pipeline.size = [N, N], data.channels to imaging.pipeline.channels, data.intensity "
+    "to imaging.pipeline.intensity, data.normalise to imaging.normalise"
+)
 
 
 def load_plan(path: Path) -> Plan:
@@ -54,12 +60,16 @@ def plan_from_dict(
     values = dict(table)
     version = values.pop("schema_version", SCHEMA_VERSION)
     if type(version) is not int or version != SCHEMA_VERSION:
+        moved = f" {_MOVED}, and write schema_version = 2." if version == 1 else ""
         raise VersionError(
             f"{where}: schema_version {version!r} found, this Hospitium reads {SCHEMA_VERSION}. "
-            "Nothing was started. Use the version of Hospitium that wrote the plan, or write it "
-            "anew with `hospitium plan new`."
+            f"Nothing was started.{moved} Or use the version of Hospitium that wrote the plan: a "
+            "run that was begun with it can only be finished with it."
         )
     problems: list[str] = []
+    if "data" in values:
+        problems.append(f"{_at('data', lines or {})}there is no section [data]. {_MOVED}")
+        del values["data"]
     plan = _section(Plan, values, path="", problems=problems, lines=lines or {})
     if problems:
         raise PlanError(problems, where=where)
@@ -103,7 +113,7 @@ def _value(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
     if kind is float and type(value) is int:
         value = _number(value)
     if str(kind).startswith("tuple"):
-        return _list(value, float if "float" in str(kind) else str)
+        return _list(value, get_args(kind)[0], bounds)
     if "Mapping" in str(kind):
         if not isinstance(value, Mapping):
             raise ValueError("expected a table")
@@ -114,12 +124,15 @@ def _value(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:
     return value
 
 
-def _list(value: Any, kind: type[float] | type[str]) -> tuple[Any, ...]:
-    """Return a list as a tuple of texts or of numbers."""
-    wanted = (int, float) if kind is float else (str,)
+def _list(value: Any, kind: Any, bounds: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a list as a tuple of texts or of numbers, each within the bounds."""
+    wanted = (int, float) if kind is float else (kind,)
     if not isinstance(value, list | tuple) or not all(type(item) in wanted for item in value):
-        raise ValueError(f"expected a list of {'numbers' if kind is float else 'texts'}")
-    return tuple(_number(item) if kind is float else item for item in value)
+        raise ValueError(f"expected a list of {_KIND_NAMES_OF_MANY[kind]}")
+    items = tuple(_number(item) if kind is float else item for item in value)
+    for item in items:
+        _check_bounds(item, bounds)
+    return items
 
 
 def _number(value: int | float) -> float:
@@ -159,6 +172,7 @@ def _check_bounds(value: Any, bounds: Mapping[str, Any]) -> None:
 
 
 _KIND_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_KIND_NAMES_OF_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def _nearest(name: str, known: Any) -> str:

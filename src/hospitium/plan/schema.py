@@ -13,7 +13,7 @@ from typing import Any, cast
 from hospitium.types import Json
 from hospitium.wire.canonical import canonical_json, digest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def key(default: Any, note: str, **bounds: Any) -> Any:
@@ -21,7 +21,7 @@ def key(default: Any, note: str, **bounds: Any) -> Any:
 
     Bounds: ``low`` and ``high`` (inclusive), ``above`` (exclusive), ``choices`` (what is built),
     ``is_open`` (a plug-in may add names), ``reserved`` (names of later versions: read, then refused
-    by name in ``plan check``).
+    by name in ``plan check``). Those of a list hold for each of its items.
     """
     metadata = {"note": note, **bounds}
     if isinstance(default, dict | tuple):
@@ -45,21 +45,92 @@ class TaskSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSection:
-    """The data contract: what a case looks like at every site."""
+class PipelineSection:
+    """The steps from an image to a training case, the same at every site."""
 
-    image_size: int = key(28, "rows and columns in pixels", low=8, high=1024)
+    size: tuple[int, ...] = key(
+        (28, 28),
+        "rows and columns of an image in pixels; of a volume three numbers, along the RAS+ axes",
+        low=8,
+        high=1024,
+    )
     channels: int = key(1, "1 grey, 3 colour", choices=(1, 3))
+    crop_field: bool = key(
+        False, "fundus photographs: cut to the square about the round field first"
+    )
+    n4: bool = key(False, "MR volumes: take out the bias field (N4); a minute for a small volume")
+    spacing_mm: tuple[float, ...] = key(
+        (),
+        "resample to this spacing, one number for each of size; empty keeps what is there",
+        above=0.0,
+        high=1000.0,
+    )
     intensity: str = key(
         "range",
-        "how stored values become [0, 1]: the range of the bit depth, or percentiles 1 to 99",
-        choices=("range", "percentile"),
+        "range of the bit depth, or percentiles of the image, to [0, 1]; zscore of its foreground; "
+        "window clips physical values to [0, 1]; pooled: clip by window, then mean and std",
+        choices=("range", "percentile", "zscore", "window", "pooled"),
     )
+    low: float = key(1.0, "percentile: the one that becomes 0", low=0.0, high=100.0)
+    high: float = key(99.0, "percentile: the one that becomes 1", low=0.0, high=100.0)
+    window: tuple[float, ...] = key(
+        (), "window and pooled: lowest and highest physical value, for CT in HU"
+    )
+    mean: float = key(0.0, "pooled: subtracted after clipping")
+    std: float = key(1.0, "pooled: divided by after clipping", above=0.0)
+    background: float = key(
+        0.0, "what pixels that are not image become, and borders that are added, after intensity"
+    )
+    resize: str = key(
+        "fit",
+        "fit: all of the image, padded to the shape of size, then resized (shrinking averages); "
+        "crop: cut or padded about the centre, never resized",
+        choices=("fit", "crop"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagingSection:
+    """The data contract: which images are cases, and what a case looks like at every site."""
+
+    kind: str = key("image", "a case is one image, or one volume", choices=("image", "volume"))
+    modalities: tuple[str, ...] = key((), 'DICOM codes, e.g. ["CR", "DX"]; empty: any')
+    body_parts: tuple[str, ...] = key((), 'BodyPartExamined, e.g. ["CHEST"]; empty: any')
+    views: tuple[str, ...] = key((), 'ViewPosition, e.g. ["PA", "AP"]; empty: any')
+    secondary_capture: str = key(
+        "refuse",
+        "refuse, or accept, screenshots and digitised film",
+        choices=("refuse", "accept"),
+    )
+    lossy: str = key(
+        "accept", "accept, or refuse, images compressed with loss", choices=("accept", "refuse")
+    )
+    raw: str = key(
+        "refuse", "refuse, or accept, raw detector data (FOR PROCESSING)",
+        choices=("refuse", "accept"),
+    )  # fmt: skip
+    burned_in: str = key(
+        "refuse",
+        "refuse, or accept, images that say that text is burnt into them",
+        choices=("refuse", "accept"),
+    )
+    voi: str = key(
+        "ignore",
+        "ignore, or apply, the viewing window of CR, DX and MG",
+        choices=("ignore", "apply"),
+    )
+    spacing_kinds: tuple[str, ...] = key(
+        (),
+        "accepted kinds of spacing of projections; empty: any, or none at all",
+        choices=("calibrated", "detector", "scanned", "none"),
+    )
+    min_slices: int = key(1, "fewest slices of a volume", low=1, high=8192)
     normalise: str = key(
         "image",
-        "per image to mean 0 and sd 1; by the site's own training mean and sd; or none",
+        "in training: per image to mean 0, sd 1; by the site's own training mean and sd; or none",
         choices=("image", "site", "none"),
     )
+    pipeline: PipelineSection = field(default_factory=PipelineSection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +152,27 @@ class AlgorithmSection:
 
     name: str = key(
         "fedavg",
-        "fedavg, fedprox with mu, or a name of the plug-in",
-        choices=("fedavg", "fedprox"),
+        "fedavg, fedprox with mu, fedadam (the coordinator steps by AdamW), or the plug-in's",
+        choices=("fedavg", "fedprox", "fedadam"),
         is_open=True,
-        reserved=("fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "fedbn",
+        reserved=("fedavgm", "fedyogi", "fedadagrad", "fednova", "scaffold", "fedbn",
                   "silobn", "fixbn", "fedper", "ditto", "fedbuff", "cyclic", "trimmed_mean"),
     )  # fmt: skip
     mu: float = key(0.0, "FedProx: pull of a site's step towards the round's params", low=0.0)
     coordinator_lr: float = key(1.0, "step of the coordinator along the mean change", above=0.0)
+    coordinator_schedule: str = key(
+        "constant",
+        "fedadam: that step over the rounds",
+        choices=("constant", "cosine"),
+    )
+    coordinator_warmup: float = key(
+        0.0, "fedadam: share of all rounds in which it rises (at most 200)", low=0.0, high=0.5
+    )
+    coordinator_decay: float = key(
+        0.0, "fedadam: decoupled weight decay; not on biases and norms", low=0.0
+    )
+    beta1: float = key(0.9, "fedadam: memory of the mean change", low=0.0, high=0.9999)
+    beta2: float = key(0.999, "fedadam: memory of its square", low=0.0, high=0.999999)
     weight_exponent: float = key(
         1.0, "weight of a site = cases^a: 0 equal, 1 by cases", low=0.0, high=1.0
     )
@@ -181,6 +265,9 @@ class RoundsSection:
 class EvaluationSection:
     """How the model that is used is chosen, and what is measured."""
 
+    every: int = key(
+        1, "the sites score the incoming params in round 1 and every so many rounds after", low=1
+    )
     choose: str = key(
         "last",
         "which round's params are used: best on validation, or last",
@@ -240,7 +327,7 @@ class Plan:
     name: str = key("pneumonia", "a short name for people")
     seed: int = key(7, "all randomness flows from it", low=0, high=(1 << 53) - 1)
     task: TaskSection = field(default_factory=TaskSection)
-    data: DataSection = field(default_factory=DataSection)
+    imaging: ImagingSection = field(default_factory=ImagingSection)
     model: ModelSection = field(default_factory=ModelSection)
     algorithm: AlgorithmSection = field(default_factory=AlgorithmSection)
     training: TrainingSection = field(default_factory=TrainingSection)
@@ -264,6 +351,10 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of the canonical bytes: the name under which a plan is approved."""
         return digest(self.canonical)
+
+    def is_scored(self, round_number: int) -> bool:
+        """Whether the sites score the incoming params in this round, before they train."""
+        return (round_number - 1) % self.evaluation.every == 0
 
     @property
     def total_steps(self) -> int:

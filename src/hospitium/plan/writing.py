@@ -7,15 +7,47 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from hospitium.errors import UsageError
-from hospitium.plan.schema import SCHEMA_VERSION, AlgorithmSection, DataSection, Plan, TaskSection
+from hospitium.plan.schema import (
+    SCHEMA_VERSION,
+    AlgorithmSection,
+    EvaluationSection,
+    ImagingSection,
+    PipelineSection,
+    Plan,
+    RoundsSection,
+    TaskSection,
+    TrainingSection,
+)
 
 TEMPLATES: dict[str, Plan] = {
     "xray-classification": Plan(),
     "xray-fedprox": Plan(algorithm=AlgorithmSection(name="fedprox", mu=0.01)),
+    "xray-as-pooled": Plan(
+        algorithm=AlgorithmSection(
+            name="fedadam",
+            coordinator_lr=0.004,
+            coordinator_schedule="cosine",
+            coordinator_warmup=0.05,
+            coordinator_decay=0.05,
+            clip_factor=4.0,
+        ),
+        training=TrainingSection(
+            steps=1,
+            optimizer="sgd",
+            lr=1.0,
+            momentum=0.0,
+            weight_decay=0.0,
+            schedule="constant",
+            warmup=0.0,
+            moments="reset",
+        ),
+        rounds=RoundsSection(count=2000),
+        evaluation=EvaluationSection(every=20),
+    ),
     "fundus-classification": Plan(
         name="retinopathy",
         task=TaskSection(classes=("none", "mild", "moderate", "severe", "proliferative")),
-        data=DataSection(channels=3),
+        imaging=ImagingSection(pipeline=PipelineSection(channels=3)),
     ),
 }
 
@@ -43,16 +75,21 @@ def to_toml(plan: Plan, *, comments: bool = False) -> str:
         True
     """
     lines = [f"schema_version = {SCHEMA_VERSION}"]
-    sections = []
-    for field in fields(plan):
-        value = getattr(plan, field.name)
+    return "\n".join([*lines, *_lines(plan, "", comments=comments)]) + "\n"
+
+
+def _lines(section: Any, path: str, *, comments: bool) -> list[str]:
+    """Return the keys of a section, then the sections within it."""
+    keys, sections = [], []
+    for field in fields(section):
+        value = getattr(section, field.name)
         if is_dataclass(value):
-            doc = f"# {type(value).__doc__}" if comments else ""
-            body = [_line(value, item, comments=comments) for item in fields(value)]
-            sections += ["", *([doc] if doc else []), f"[{field.name}]", *body]
+            doc = [f"# {type(value).__doc__}"] if comments else []
+            inner = f"{path}{field.name}"
+            sections += ["", *doc, f"[{inner}]", *_lines(value, f"{inner}.", comments=comments)]
         else:
-            lines.append(_line(plan, field, comments=comments))
-    return "\n".join([*lines, *sections]) + "\n"
+            keys.append(_line(section, field, comments=comments))
+    return keys + sections
 
 
 def _line(section: Any, field: Any, *, comments: bool) -> str:

@@ -18,7 +18,7 @@ from hospitium.privacy.clipping import clip
 from hospitium.site import moments
 from hospitium.site.consent import Consent
 from hospitium.training import Trainer, TrainingCases
-from hospitium.types import Params, Task, Update
+from hospitium.types import Params, Sums, Task, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,10 @@ def answer(task: Task, *, plan: Plan, site: Site, trainer: Trainer) -> Update:
             holds nothing about a patient.
     """
     site.consent.require(plan, task)
-    validation = site.cases("val")
-    sums = score_sums(trainer.logits(task.params, validation), validation.labels)
+    sums: Sums = {}
+    if task.purpose == "score" or plan.is_scored(task.round_number):
+        validation = site.cases("val")
+        sums = score_sums(trainer.logits(task.params, validation), validation.labels)
     update = Update(
         run_id=task.run_id,
         round_number=task.round_number,

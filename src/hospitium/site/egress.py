@@ -3,10 +3,14 @@
 An update is the change of the params, of exactly the names and shapes that came in; sums of
 integers under names from a closed list; and counts. There is no field for anything else: no text,
 no path, no identifier of a case.
+
+A fingerprint of the data is counts of at least ten subjects, and leaves as a file that a person
+asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,7 +18,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hospitium.errors import SiteError
+from hospitium.errors import DataError, SiteError
+from hospitium.imaging.fingerprint.release import from_bytes
 from hospitium.types import Params, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.envelope import encode_update
@@ -61,6 +66,43 @@ def release(update: Update, *, task: Task, outbox: Path, record: Path) -> tuple[
         },
     )
     return envelope, path
+
+
+def hand_over_fingerprint(payload: bytes, *, path: Path, record: Path) -> None:
+    """Check, record, then write a data fingerprint where a person takes it from.
+
+    The line in the record is synced before the file is there.
+
+    Args:
+        payload: Exactly what leaves: the bytes of a suppressed fingerprint.
+        path: Of the file; an older one is replaced.
+        record: The site's own log of everything that left.
+
+    Raises:
+        SiteError: It is no suppressed fingerprint. Nothing was recorded or written.
+    """
+    try:
+        fingerprint = from_bytes(payload, where="egress")
+    except DataError as error:
+        raise SiteError("egress refused what is no suppressed fingerprint") from error
+    record.parent.mkdir(parents=True, exist_ok=True)
+    _append(
+        record,
+        {
+            "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "kind": "fingerprint",
+            "bytes": len(payload),
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "fields": sorted(fingerprint.counts),
+            "least": fingerprint.least,
+        },
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def _check(update: Update, task: Task) -> None:

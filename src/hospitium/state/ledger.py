@@ -271,14 +271,19 @@ class RunLedger(RunRecord):
         last, chosen = self.last_closed, self.chosen()
         keep = {last - back for back in range(self.plan.rounds.keep_last)} | {self.best_round()}
         wanted = {chosen.digest} if chosen else set()
-        for row in self._database.rows("SELECT * FROM rounds"):
+        rows = self._database.rows(
+            "SELECT status, base_digest, params_digest, slots FROM rounds WHERE status = 'open' "
+            "OR round_number IN (SELECT value FROM json_each(?))",
+            (_json(sorted(keep)),),
+        )
+        for row in rows:
             if row["status"] == "open":
                 wanted.add(row["base_digest"])
-            elif row["round_number"] in keep:
+            else:
                 wanted |= {row["params_digest"], *json.loads(row["slots"]).values()}
         open_updates = self._database.rows(
-            "SELECT digest FROM seats JOIN rounds USING (round_number) "
-            "WHERE rounds.status = 'open' AND digest IS NOT NULL"
+            "SELECT digest FROM seats WHERE digest IS NOT NULL AND round_number IN "
+            "(SELECT round_number FROM rounds WHERE status = 'open')"
         )
         return wanted | {row["digest"] for row in open_updates}
 

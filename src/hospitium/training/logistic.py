@@ -37,8 +37,8 @@ class LogisticTrainer:
 
     def first_params(self) -> Params:
         """Return small random weights and a zero bias."""
-        data, outputs = self._plan.data, num_outputs(self._plan)
-        size = data.channels * data.image_size * data.image_size
+        pipeline, outputs = self._plan.imaging.pipeline, num_outputs(self._plan)
+        size = pipeline.channels * math.prod(pipeline.size)
         draw = rng(self._plan.model.init_seed, "init", "logistic")
         weight = draw.normal(scale=1 / math.sqrt(size), size=(outputs, size))
         return {"weight": weight.astype(np.float32), "bias": np.zeros(outputs, np.float32)}
@@ -90,9 +90,9 @@ class LogisticTrainer:
     ) -> npt.NDArray[np.float64]:
         batch = cases.batch(index)
         images = batch.reshape(len(index), math.prod(batch.shape[1:])).astype(np.float64)
-        if self._plan.data.normalise == "site":
+        if self._plan.imaging.normalise == "site":
             images = (images - cases.mean) / cases.sd
-        if self._plan.data.normalise == "image":
+        if self._plan.imaging.normalise == "image":
             spread = images.std(axis=1, keepdims=True) + 1e-6
             images = (images - images.mean(axis=1, keepdims=True)) / spread
         return images

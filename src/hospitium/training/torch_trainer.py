@@ -144,7 +144,7 @@ class TorchTrainer:
 
     def _normalise(self, images: torch.Tensor, cases: TrainingCases) -> torch.Tensor:
         """Bring images to what the model sees, as the plan says."""
-        how = self._plan.data.normalise
+        how = self._plan.imaging.normalise
         if how == "image":
             mean = images.mean(dim=(1, 2, 3), keepdim=True)
             spread = images.std(dim=(1, 2, 3), keepdim=True, correction=0)
@@ -159,7 +159,7 @@ class TorchTrainer:
             torch.manual_seed(seed_of(plan.model.init_seed, "init"))
             return build_model(
                 plan.model.name,
-                in_channels=plan.data.channels,
+                in_channels=plan.imaging.pipeline.channels,
                 num_outputs=num_outputs(plan),
                 args=plan.model.args,
                 plugins=self._plugin.models,

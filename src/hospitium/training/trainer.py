@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hospitium.plan import Plan
+from hospitium.plan.schedule import rate_share
 from hospitium.randomness import rng
 from hospitium.training.plugins import Plugin
 from hospitium.types import Params
@@ -128,15 +129,12 @@ def batch_size(plan: Plan, *, num_cases: int) -> int:
 
 
 def learning_rate(plan: Plan, step: int) -> float:
-    """Return the rate of a step counted from 0 over the whole run: warm-up, then cosine to zero."""
-    training, total = plan.training, plan.total_steps
-    warmup = min(200, round(training.warmup * total))
-    if step < warmup:
-        return training.lr * (step + 1) / warmup
-    if training.schedule == "constant":
-        return training.lr
-    progress = (step - warmup) / max(1, total - warmup)
-    return training.lr * 0.5 * (1 + float(np.cos(np.pi * progress)))
+    """Return the rate of a step counted from 0 over the whole run: warm-up, then the schedule."""
+    training = plan.training
+    share = rate_share(
+        step, total=plan.total_steps, warmup=training.warmup, schedule=training.schedule
+    )
+    return training.lr * share
 
 
 def case_weights(plan: Plan, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ from hospitium.errors import DataError
 from hospitium.imaging.cases import SPLITS
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
+from hospitium.plan.schema import ImagingSection
 
 
 def rows(count: int, **fields) -> list[dict[str, str]]:
@@ -187,3 +188,26 @@ def test_the_order_and_the_splits_are_the_same_on_every_reading(make_folder):
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.splits, second.splits)
     assert seen[-1] == (20, 20)
+
+
+def test_a_plan_leaves_out_what_it_does_not_take_and_counts_why(make_folder, dicom, png, tmp_path):
+    noise = np.random.default_rng(1)
+    deep = noise.integers(0, 4096, (9, 9), np.uint16)
+    colour = noise.integers(0, 256, (9, 7, 3), np.uint8)
+    for name, raw in (
+        ("i0.png", dicom(deep, BodyPartExamined="HAND")),
+        ("i1.png", dicom(deep, BodyPartExamined="CHEST", SOPClassUID="1.2.840.10008.5.1.4.1.1.7")),
+        ("i2.png", png(colour)),
+        ("i3.png", dicom(deep + 1, BodyPartExamined="CHEST")),
+        ("i4.png", png(np.repeat(colour[..., :1], 3, axis=2))),
+    ):
+        (tmp_path / name).write_bytes(raw)
+    cases = read(make_folder(rows(14)), imaging=ImagingSection(body_parts=("CHEST",)))
+    assert cases.skipped == {"colour_not_in_plan": 1, "not_selected": 1, "secondary_capture": 1}
+    assert len(cases) == 11 and cases.notes["colour_to_grey"] == 1
+
+
+def test_without_a_plan_all_that_can_be_trained_on_is_taken(make_folder, dicom, tmp_path):
+    deep = np.random.default_rng(1).integers(0, 4096, (9, 9), np.uint16)
+    (tmp_path / "i0.png").write_bytes(dicom(deep, SOPClassUID="1.2.840.10008.5.1.4.1.1.7"))
+    assert len(read(make_folder(rows(12)))) == 12

@@ -131,3 +131,11 @@ def test_the_shared_chest_x_rays_have_the_copies_that_are_known(real_data):
     assert np.bincount(cases.splits).tolist() == [4708, 524, 624]
     assert cases.split("test").class_counts() == {"normal": 234, "pneumonia": 390}
     assert cases.notes == {"duplicate_image": 18 + 3 + 8, "duplicate_across_splits": 8}
+
+
+def test_images_without_a_spacing_are_refused_by_a_plan_that_resamples(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=np.zeros((4, 8, 8), np.uint8), train_labels=np.arange(4) % 2)
+    steps = Harmonise(size=(8, 8), resize="crop", spacing_mm=(1.0, 1.0))
+    with pytest.raises(DataError, match="have no spacing"):
+        read_source(path, harmonise=steps, seed=7)

@@ -9,10 +9,12 @@ from typing import Literal
 
 from hospitium.errors import DataError
 from hospitium.imaging.cases import Cases
+from hospitium.imaging.identity import SiteKey
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources.folder import read_folder
 from hospitium.imaging.sources.npz import read_npz
 from hospitium.imaging.sources.tables import Columns
+from hospitium.plan.schema import ImagingSection
 
 __all__ = ["DEFAULT_SIZE", "Columns", "read_source"]
 
@@ -28,6 +30,8 @@ def read_source(
     columns: Columns | None = None,
     progress: Callable[[int, int], None] | None = None,
     classes: Sequence[str] | None = None,
+    key: SiteKey | None = None,
+    imaging: ImagingSection | None = None,
 ) -> Cases:
     """Read training cases from what a person points at.
 
@@ -39,6 +43,9 @@ def read_source(
         columns: Which column of a table means what, where its names are not usual ones.
         progress: Told how many images of how many were read.
         classes: The plan's classes, by name or by number; None takes those that are found.
+        key: The site's, to name patients with; None: a plain digest, for data of no hospital.
+        imaging: The plan's data contract, which says what images of a folder are cases; None
+            takes all that can be trained on. The images of an NPZ are selected already.
 
     Raises:
         DataError: There is nothing of that kind, or nothing usable in it.
@@ -51,6 +58,12 @@ def read_source(
                 f"{path}: an NPZ file has no columns, but {named} was asked for. Nothing was read. "
                 "Leave the columns out, or give a folder with a labels.csv."
             )
+        if harmonise.spacing_mm:
+            raise DataError(
+                f"{path}: the plan resamples to {list(harmonise.spacing_mm)} mm, but the images "
+                "of an NPZ file have no spacing. Nothing was read. Give a folder of DICOM files, "
+                "or leave imaging.pipeline.spacing_mm out of the plan."
+            )
         return read_npz(path, harmonise=harmonise, seed=seed, progress=progress, classes=classes)
     if kind == "nothing":
         raise DataError(
@@ -60,7 +73,14 @@ def read_source(
     if harmonise.size is None:
         harmonise = replace(harmonise, size=DEFAULT_SIZE)
     return read_folder(
-        path, harmonise=harmonise, seed=seed, columns=columns, progress=progress, classes=classes
+        path,
+        harmonise=harmonise,
+        seed=seed,
+        columns=columns,
+        progress=progress,
+        classes=classes,
+        key=key,
+        imaging=imaging,
     )
 
 

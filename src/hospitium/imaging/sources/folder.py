@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,19 @@ import numpy.typing as npt
 from hospitium.errors import DataError
 from hospitium.imaging.cases import Cases
 from hospitium.imaging.files import read_file
-from hospitium.imaging.instance import SKIP_REASONS, Instance, Skip, SkipError, unusable
+from hospitium.imaging.identity import SiteKey
+from hospitium.imaging.instance import (
+    SKIP_REASONS,
+    Facts,
+    Instance,
+    Skip,
+    SkipError,
+    Uids,
+    is_constant,
+    unusable,
+)
 from hospitium.imaging.pipeline import Harmonise
+from hospitium.imaging.selection import is_picture, read_options, select
 from hospitium.imaging.sources.labels import MISSING, encode_labels, encode_splits
 from hospitium.imaging.sources.paths import ImageFolder
 from hospitium.imaging.sources.tables import Columns, Table, choose_columns, read_table
@@ -26,6 +37,7 @@ from hospitium.imaging.splitting import (
     join_duplicates,
     require_all_splits,
 )
+from hospitium.plan.schema import ImagingSection
 
 _LOG = logging.getLogger(__name__)
 _TABLE = "labels.csv"
@@ -72,6 +84,8 @@ def read_folder(
     columns: Columns | None = None,
     progress: Progress | None = None,
     classes: Sequence[str] | None = None,
+    key: SiteKey | None = None,
+    imaging: ImagingSection | None = None,
 ) -> Cases:
     """Read the images that a table names, with their labels.
 
@@ -83,6 +97,9 @@ def read_folder(
         seed: The plan's seed, for splits that are not given.
         columns: Which column means what, where the names are not usual ones.
         progress: Told how many files of how many were tried.
+        key: The site's, to name patients with; None: a plain digest, for data of no hospital.
+        imaging: The plan's data contract: which images are cases. None takes all of one frame
+            that can be trained on.
 
     Returns:
         One case for each readable image, in the order of the table. ``columns`` holds every
@@ -110,7 +127,7 @@ def read_folder(
     assert harmonise.size is not None
     found.images = np.empty((len(rows), harmonise.channels, *harmonise.size), np.float32)
     for number, row in enumerate(rows, start=1):
-        _read_row(row, found, harmonise)
+        _read_row(row, found, harmonise, imaging=imaging, key=key)
         if progress is not None:
             progress(number, len(rows))
     _require_some(table.path, found, num_rows=len(table.rows))
@@ -197,10 +214,17 @@ def _rows(
     yield from (row for path, row in rows.items() if path not in conflicts)
 
 
-def _read_row(row: _Row, found: _Found, harmonise: Harmonise) -> None:
+def _read_row(
+    row: _Row,
+    found: _Found,
+    harmonise: Harmonise,
+    *,
+    imaging: ImagingSection | None,
+    key: SiteKey | None,
+) -> None:
     """Read one file and keep it, or count why not."""
-    instance = read_file(row.path)
-    skip = instance if isinstance(instance, Skip) else unusable(instance)
+    instance = read_file(row.path, options=read_options(imaging) if imaging else None)
+    skip = instance if isinstance(instance, Skip) else _refusal(instance, imaging)
     if skip is not None or isinstance(instance, Skip):
         assert skip is not None
         found.skip(Skip(reason=skip.reason, detail=skip.detail or str(row.path)))
@@ -210,14 +234,51 @@ def _read_row(row: _Row, found: _Found, harmonise: Harmonise) -> None:
         found.notes["colour_to_grey" if instance.is_colour else "grey_to_colour"] += 1
     found.images[len(found.rows)] = harmonise.apply(instance)
     found.digests.append(_digest(instance))
-    found.patients.append(instance.subject)
+    found.patients.append(_patient(instance.uids, key))
     found.rows.append(row)
+
+
+def _refusal(instance: Instance, imaging: ImagingSection | None) -> Skip | None:
+    """Return why a readable file gives no case of one image, or None."""
+    if imaging is not None:
+        return select(
+            _facts(instance),
+            instance.cautions,
+            imaging=imaging,
+            has_geometry=instance.placements is not None,
+            is_constant=is_constant(instance),
+        )
+    if instance.num_frames > 1:
+        return Skip(reason="not_selected", detail=f"{instance.num_frames} frames")
+    return unusable(instance)
+
+
+def _facts(instance: Instance) -> Facts:
+    """Return the facts of an image; a picture whose three channels are equal counts as grey."""
+    facts, values = instance.facts, instance.values
+    if is_picture(facts) and instance.is_colour and (values == values[..., :1]).all():
+        return replace(facts, photometric="L")
+    return facts
+
+
+def _patient(uids: Uids, key: SiteKey | None) -> str:
+    """Return a keyed name or a digest of issuer and patient, empty where there is none.
+
+    It only tells which images are of one person; a digest can be guessed by who knows the ids.
+    """
+    if key is not None:
+        return key.pseudonyms(uids).patient
+    patient = uids.patient.strip().casefold()
+    if not patient:
+        return ""
+    issuer = uids.issuer.strip().casefold()
+    return hashlib.sha256(f"{issuer}\0{patient}".encode("utf-8", "replace")).hexdigest()[:26]
 
 
 def _digest(instance: Instance) -> bytes:
     """Return what is equal for exactly equal pixels, whatever file they came in."""
-    shape = str(instance.values.shape).encode()
-    pixels = np.ascontiguousarray(instance.values)
+    pixels = np.ascontiguousarray(instance.values[0])
+    shape = str(pixels.shape).encode()
     return hashlib.blake2b(pixels.data, digest_size=16, salt=shape[:16]).digest()
 
 

@@ -197,7 +197,7 @@ def _instance(raw: npt.NDArray[Any], ends: tuple[float, float]) -> Instance:
         photometric="RGB" if raw.ndim == 3 else "MONOCHROME2",
         spacing_mm=None,
     )
-    return Instance(values=raw.astype(np.float32), range=ends, facts=facts)
+    return Instance(values=raw[np.newaxis].astype(np.float32), range=ends, facts=facts)
 
 
 def _value_range(images: list[npt.NDArray[Any]]) -> tuple[float, float]:

@@ -30,13 +30,13 @@ def smooth_field(draw: np.random.Generator, *, size: int, cells: int) -> Image:
         cells: Knots in each direction: few for a slow drift, many for a fine texture.
     """
     knots = draw.standard_normal((cells, cells), dtype=np.float32)
-    weights = _interpolation(size, cells)
+    weights = interpolation(size, cells)
     return np.asarray(weights @ knots @ weights.T, dtype=np.float32)
 
 
 def enlarge(knots: Image, *, size: int) -> Image:
     """Interpolate a square image smoothly to ``(size, size)``."""
-    weights = _interpolation(size, len(knots))
+    weights = interpolation(size, len(knots))
     flat = weights / weights.sum(axis=1, keepdims=True)
     return np.asarray(flat @ knots @ flat.T, dtype=np.float32)
 
@@ -54,8 +54,8 @@ def bump(values: Image) -> Image:
 
 
 @lru_cache(maxsize=64)
-def _interpolation(size: int, cells: int) -> Image:
-    """Cubic B-spline weights ``(size, cells)``, rows scaled to unit energy."""
+def interpolation(size: int, cells: int) -> Image:
+    """Return cubic B-spline weights ``(size, cells)``, rows scaled to unit energy; read-only."""
     place = (np.arange(size) + 0.5) * (cells / size) - 0.5
     away = np.abs(place[:, None] - np.arange(cells)[None, :])
     near = 2 / 3 - away**2 + away**3 / 2

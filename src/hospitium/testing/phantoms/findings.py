@@ -10,7 +10,9 @@ from hospitium.testing.phantoms.anatomy import Anatomy, Pose
 from hospitium.testing.phantoms.fields import Image, bump, smooth_field, step
 
 
-def consolidation(draw: np.random.Generator, *, across: Image, down: Image) -> Image:
+def consolidation(
+    draw: np.random.Generator, *, across: Image, down: Image, lesion_size: float = 1.0
+) -> Image:
     """Draw the share of air that a pneumonia replaces in one lung, 0 to about 0.9.
 
     A soft, patchy spot of any size between a segment and a lobe, anywhere in the lung.
@@ -19,10 +21,11 @@ def consolidation(draw: np.random.Generator, *, across: Image, down: Image) -> I
         draw: Where the randomness comes from.
         across: -1 to 1 over the width of the lung, ``(row, column)``.
         down: 0 at the apex to 1 at the diaphragm, ``(row, column)``.
+        lesion_size: Factor on its width and height.
     """
     size = len(down)
     centre = (draw.uniform(-0.6, 0.6), draw.uniform(0.2, 0.9))
-    radius = draw.uniform(0.6, 1.1)
+    radius = draw.uniform(0.6, 1.1) * lesion_size
     squash = math.exp(draw.uniform(-0.35, 0.35))
     density = draw.uniform(0.7, 1.0)
     du = (across - centre[0]) * (squash / radius)
@@ -43,6 +46,16 @@ def nodule(draw: np.random.Generator, *, across: Image, down: Image) -> Image:
     dv = (down - draw.uniform(0.2, 0.9)) * (2.3 / draw.uniform(0.25, 0.6))
     inside = np.clip(1 - np.square(du) - np.square(dv), 0, None)
     return np.asarray(draw.uniform(0.4, 0.9) * np.sqrt(inside))
+
+
+def effusion(draw: np.random.Generator, *, across: Image, down: Image) -> Image:
+    """Draw the share of air that fluid at the bottom of one lung replaces, 0 to 1.
+
+    Its level is at 12 to 30 % of the lung's height and rises towards the chest wall.
+    ``across`` and ``down`` as in `consolidation`.
+    """
+    level = 1 - draw.uniform(0.12, 0.3) - 0.12 * np.square(across)
+    return step(down - level, width=0.04)
 
 
 def lung_markings(draw: np.random.Generator, anatomy: Anatomy, *, size: int) -> Image:

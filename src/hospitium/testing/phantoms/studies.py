@@ -1,33 +1,41 @@
-"""Whole phantom studies on disk: DICOM files in a folder, and a CSV of their labels."""
+"""Whole phantom studies on disk: DICOM radiographs in a folder, and a CSV of their labels."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import chain, cycle, islice
 from pathlib import Path
 
-from hospitium.errors import StorageError, UsageError
-from hospitium.imaging.writing import Radiograph, write_radiograph
+import numpy as np
+
+from hospitium.imaging.writing import (
+    Radiograph,
+    Segment,
+    Study,
+    write_radiograph,
+    write_segmentation,
+)
+from hospitium.imaging.writing.radiographs import radiograph
+from hospitium.imaging.writing.spoiling import SPOILED, spoil
 from hospitium.randomness import rng
 from hospitium.testing.phantoms.anatomy import draw_anatomy
-from hospitium.testing.phantoms.chest import draw_chest
-from hospitium.testing.phantoms.vendors import VENDORS, Vendor, apply_vendor
+from hospitium.testing.phantoms.chest import Chest, Findings, draw_chest
+from hospitium.testing.phantoms.knobs import Knobs, Site, check_knobs
+from hospitium.testing.phantoms.schedule import Planned, subjects
+from hospitium.testing.phantoms.tables import write_table, writing
+from hospitium.testing.phantoms.vendors import VENDORS, StoredFacts, apply_vendor
 
 CLASSES = ("normal", "pneumonia")
-_SHARE_SEEN_TWICE = 0.25
-_SIZES = (64, 2048)
+AWKWARD = ("missing_file", *SPOILED)
+"""Why awkward studies are left out, in the order in which they are added."""
 
+_OPACITY = Segment(label="pneumonia", code=("95436008", "SCT", "Lung consolidation"))
+_AWKWARD_SUBJECTS = "awkward"
 
-@dataclass(frozen=True, kw_only=True)
-class _Study:
-    """One study to be drawn: whose, where, and the how-many-eth of this subject."""
-
-    vendor: Vendor
-    subject: str
-    number: int
-    label: str
-    image: str
+Progress = Callable[[int, int], None]
+Row = dict[str, object]
 
 
 def write_phantoms(
@@ -39,13 +47,12 @@ def write_phantoms(
     prevalence: float = 0.4,
     size: int = 256,
     site_column: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Write chest-X-ray-like DICOM studies with known findings, and ``labels.csv``.
+    """Write radiographs of a number of subjects, uncompressed, one site for each vendor.
 
-    Subjects go to the vendors in turn, each vendor being one hospital; every fourth subject or so
-    has two studies, each with its own finding. Same arguments, same bytes. Files of the same name
-    are replaced; ``labels.csv`` is written last, so that a folder with one is complete.
+    Every fourth subject or so has two studies, each with its own finding. Otherwise as
+    `write_chest`.
 
     Args:
         folder: Made if need be. Images go to ``folder/SITE/SUBJECT-STUDY.dcm``.
@@ -58,120 +65,210 @@ def write_phantoms(
         progress: Called with the number of studies written and their total.
 
     Returns:
-        The path of ``labels.csv``, with the columns image (relative, ``/``), label (normal or
-        pneumonia), subject, site and vendor.
+        The path of ``labels.csv``.
 
     Raises:
         UsageError: An argument is out of its range.
         StorageError: The folder cannot be written.
     """
-    _check(num_subjects=num_subjects, vendors=vendors, prevalence=prevalence, size=size)
-    chosen = [VENDORS[name] for name in vendors]
-    studies = _schedule(num_subjects, chosen, seed, prevalence=prevalence, by_site=site_column)
-    try:
-        return _write_all(
-            folder, studies, seed=seed, size=size, site_column=site_column, progress=progress
-        )
-    except OSError as error:
-        raise StorageError(
-            f"Phantoms: {folder} cannot be written ({error.strerror or error}). It may hold part "
-            "of the studies, and has no labels.csv of them. Choose a folder with space, or make it "
-            "writable, and write them again."
-        ) from error
+    sites = [
+        Site(site_id=VENDORS[name].site_id if name in VENDORS else name, vendor=name)
+        for name in vendors
+    ]
+    knobs = Knobs(prevalence=prevalence, is_compressed=False)
+    check_knobs(knobs, sites=sites, vendors=VENDORS, size=size, count=num_subjects)
+    return _write(
+        folder,
+        list(chain.from_iterable(islice(subjects(sites, seed, knobs), num_subjects))),
+        seed=seed,
+        size=size,
+        knobs=knobs,
+        site_column=site_column,
+        progress=progress,
+    )
 
 
-def _write_all(
+def write_chest(
     folder: Path,
-    studies: Sequence[_Study],
+    *,
+    num_cases: int,
+    seed: int,
+    sites: Sequence[Site],
+    size: int = 256,
+    knobs: Knobs | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write chest-X-ray-like DICOM studies with known findings, and ``labels.csv``.
+
+    Same arguments, same bytes. Files of the same name are replaced; ``labels.csv`` is written
+    last, so that a folder with one is complete. Awkward studies come on top of ``num_cases``,
+    stand in ``labels.csv`` like all others, and are told in ``awkward.csv`` with their reason.
+
+    Args:
+        folder: Made if need be. Images go to ``folder/SITE/SUBJECT-STUDY.dcm``, masks (DICOM
+            segmentations on the stored pixels) to ``SUBJECT-STUDY-mask.dcm`` beside them.
+        num_cases: How many studies; > 0. The last subject's further studies may be cut off.
+        seed: Of everything.
+        sites: Who has whose equipment.
+        size: Rows and columns, 64 to 2,048.
+        knobs: Everything else.
+        progress: Called with the number of studies written and their total.
+
+    Returns:
+        The path of ``labels.csv``, with the columns image (relative, ``/``), label (normal or
+        pneumonia), subject, site and vendor; ``mask``, ``lobe`` and ``area_mm2`` where there are
+        masks; ``drawn`` (the label without its noise), ``effusion`` and ``cardiomegaly`` where
+        these are asked for.
+
+    Raises:
+        UsageError: An argument is out of its range.
+        StorageError: The folder cannot be written.
+    """
+    knobs = knobs or Knobs()
+    check_knobs(knobs, sites=sites, vendors=VENDORS, size=size, count=num_cases)
+    planned = list(islice(chain.from_iterable(subjects(sites, seed, knobs)), num_cases))
+    return _write(folder, planned, seed=seed, size=size, knobs=knobs, progress=progress)
+
+
+def _write(
+    folder: Path,
+    planned: Sequence[Planned],
     *,
     seed: int,
     size: int,
-    site_column: bool,
-    progress: Callable[[int, int], None] | None,
+    knobs: Knobs,
+    site_column: bool = True,
+    progress: Progress | None,
 ) -> Path:
-    """Write the images, then the labels; labels of an earlier writing go first."""
-    (folder / "labels.csv").unlink(missing_ok=True)
-    for done, study in enumerate(studies, start=1):
-        _write_study(folder, study, seed=seed, size=size)
-        if progress:
-            progress(done, len(studies))
-    return _write_labels(folder, studies, site_column=site_column)
+    """Write the images, then the tables; tables of an earlier writing go first."""
+    awkward = list(_awkward(planned, knobs))
+    total = len(planned) + len(awkward)
+    rows: list[Row] = []
+    with writing(folder):
+        for study in planned:
+            place = study.site.site_id if site_column else study.site.vendor
+            rows.append(_write_study(folder, place, study, seed=seed, size=size, knobs=knobs))
+            if progress:
+                progress(len(rows), total)
+        reasons = []
+        for study, reason in awkward:
+            rows.append(_write_awkward(folder, study, reason, seed=seed, size=size, knobs=knobs))
+            reasons.append({"image": rows[-1]["image"], "reason": reason})
+            if progress:
+                progress(len(rows), total)
+        if reasons:
+            write_table(folder / "awkward.csv", reasons, columns=("image", "reason"))
+        columns = _columns(knobs, site_column=site_column)
+        return write_table(folder / "labels.csv", rows, columns=columns)
 
 
-def _check(*, num_subjects: int, vendors: Sequence[str], prevalence: float, size: int) -> None:
-    """Refuse arguments out of range before anything is written."""
-    problem = ""
-    if num_subjects < 1:
-        problem = f"num_subjects is {num_subjects} against 1 or more"
-    elif not vendors or len(set(vendors)) < len(vendors) or not set(vendors) <= set(VENDORS):
-        problem = f"vendors are {tuple(vendors)} against each at most once of {tuple(VENDORS)}"
-    elif not 0 <= prevalence <= 1:
-        problem = f"prevalence is {prevalence} against 0 to 1"
-    elif not _SIZES[0] <= size <= _SIZES[1]:
-        problem = f"size is {size} against {_SIZES[0]} to {_SIZES[1]}"
-    if problem:
-        raise UsageError(f"Phantoms: {problem}. Nothing was written. Change this argument.")
+def _columns(knobs: Knobs, *, site_column: bool) -> list[str]:
+    """Return the columns of ``labels.csv``."""
+    return [
+        *("image", "label", "subject"),
+        *(["site"] if site_column else []),
+        "vendor",
+        *(["mask", "lobe", "area_mm2"] if knobs.has_masks else []),
+        *(["drawn"] if knobs.label_noise else []),
+        *(["effusion"] if knobs.effusion else []),
+        *(["cardiomegaly"] if knobs.cardiomegaly else []),
+    ]
 
 
-def _schedule(
-    num_subjects: int, vendors: Sequence[Vendor], seed: int, *, prevalence: float, by_site: bool
-) -> list[_Study]:
-    """List every study, in the order of subjects."""
-    studies = []
-    for index in range(num_subjects):
-        vendor = vendors[index % len(vendors)]
-        subject = f"{vendor.site_id}-{index // len(vendors) + 1:04d}"
-        draw = rng(seed, "phantom-subject", subject)
-        for number in range(1, 3 if draw.random() < _SHARE_SEEN_TWICE else 2):
-            label = CLASSES[int(draw.random() < prevalence)]
-            place = vendor.site_id if by_site else vendor.name
-            image = f"{place}/{subject}-{number}.dcm"
-            studies.append(
-                _Study(vendor=vendor, subject=subject, number=number, label=label, image=image)
-            )
-    return studies
+def _awkward(planned: Sequence[Planned], knobs: Knobs) -> Iterable[tuple[Planned, str]]:
+    """Yield the studies that a reader must leave out: one a reason, in turn, at turning sites."""
+    count = math.ceil(knobs.awkward * len(planned))
+    for number, reason in zip(range(1, count + 1), cycle(AWKWARD), strict=False):
+        model = planned[number % len(planned)]
+        subject = f"{model.site.site_id}-{_AWKWARD_SUBJECTS}-{number:04d}"
+        yield replace(model, subject=subject, number=1), reason
 
 
-def _write_study(folder: Path, study: _Study, *, seed: int, size: int) -> None:
-    """Draw one study and write its only image."""
+def _write_study(
+    folder: Path, place: str, study: Planned, *, seed: int, size: int, knobs: Knobs
+) -> Row:
+    """Draw one study and write its only image, and its mask; return its row."""
+    scene, stored, facts, header = _drawn(study, seed=seed, size=size, knobs=knobs)
+    path = folder / place / f"{study.name}.dcm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = write_radiograph(path, stored, header=header)
+    row = _row(study, f"{place}/{path.name}")
+    if knobs.has_masks:
+        mask = scene.consolidated
+        if facts.patient_orientation[0] == "R":
+            mask = mask[:, ::-1]
+        write_segmentation(
+            path.with_name(f"{study.name}-mask.dcm"),
+            mask[np.newaxis],
+            sources=[source],
+            name=f"{header.study.name}/mask",
+            segment=_OPACITY,
+        )
+        row["mask"] = f"{place}/{study.name}-mask.dcm"
+        row["lobe"] = scene.lobe
+        row["area_mm2"] = round(float(mask.sum()) * facts.spacing_mm**2)
+    return row
+
+
+def _write_awkward(
+    folder: Path, study: Planned, reason: str, *, seed: int, size: int, knobs: Knobs
+) -> Row:
+    """Write a study that a reader must leave out, or none where its file is missing."""
+    place = study.site.site_id
+    if reason != "missing_file":
+        _, stored, _, header = _drawn(study, seed=seed, size=size, knobs=knobs)
+        good = radiograph(stored, header=replace(header, encoding="explicit"))
+        path = folder / place / f"{study.name}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(spoil(good, reason=reason))
+    return _row(study, f"{place}/{study.name}.dcm")
+
+
+def _row(study: Planned, image: str) -> Row:
+    """Return what the tables say of one study."""
+    return {
+        "image": image,
+        "label": CLASSES[study.is_recorded],
+        "subject": study.subject,
+        "site": study.site.site_id,
+        "vendor": study.site.vendor,
+        "drawn": CLASSES[study.is_ill],
+        "effusion": int(study.has_effusion),
+        "cardiomegaly": int(study.has_cardiomegaly),
+    }
+
+
+def _drawn(
+    study: Planned, *, seed: int, size: int, knobs: Knobs
+) -> tuple[Chest, np.ndarray, StoredFacts, Radiograph]:
+    """Draw a study: the scene, what its vendor stores of it, and what the header says."""
+    vendor = VENDORS[study.site.vendor]
     of_subject = rng(seed, "phantom-anatomy", study.subject)
     draw = rng(seed, "phantom", study.subject, study.number)
-    scene = draw_chest(
-        draw,
-        size=size,
-        has_pneumonia=study.label == "pneumonia",
-        anatomy=draw_anatomy(of_subject),
+    findings = Findings(
+        has_pneumonia=study.is_ill,
+        has_effusion=study.has_effusion,
+        has_cardiomegaly=study.has_cardiomegaly,
+        lesion_size=knobs.lesion_size,
     )
-    stored, facts = apply_vendor(scene, study.vendor, draw)
+    anatomy = draw_anatomy(of_subject)
+    scene = draw_chest(draw, size=size, findings=findings, anatomy=anatomy)
+    stored, facts = apply_vendor(scene.attenuation, vendor, draw, noise=knobs.noise)
     header = Radiograph(
-        modality=study.vendor.modality,
-        name=f"phantom/{seed}/{study.subject}/{study.number}",
-        patient_id=study.subject,
-        patient_sex=str(of_subject.choice(["F", "M"])),
-        patient_age=int(of_subject.integers(18, 90)) + study.number - 1,
-        study_date=f"{2019 + study.number}{draw.integers(1, 13):02d}{draw.integers(1, 29):02d}",
-        manufacturer=study.vendor.name,
+        study=Study(
+            name=f"phantom/{seed}/{study.subject}/{study.number}",
+            patient_id=study.subject,
+            patient_sex=str(of_subject.choice(["F", "M"])),
+            patient_age=int(of_subject.integers(18, 90)) + study.number - 1,
+            study_date=f"{2019 + study.number}{draw.integers(1, 13):02d}{draw.integers(1, 29):02d}",
+            manufacturer=vendor.name,
+        ),
+        modality=vendor.modality,
         bits_stored=facts.bits_stored,
         photometric=facts.photometric,
         spacing_mm=facts.spacing_mm,
         patient_orientation=facts.patient_orientation,
         window=facts.window,
-        is_implicit=study.vendor.is_implicit,
+        encoding=vendor.encoding if knobs.is_compressed else vendor.native_encoding,
     )
-    path = folder / study.image
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_radiograph(path, stored, header=header)
-
-
-def _write_labels(folder: Path, studies: Sequence[_Study], *, site_column: bool) -> Path:
-    """Write the CSV under a temporary name, then give it its own."""
-    columns = ["image", "label", "subject", *(["site"] if site_column else []), "vendor"]
-    unfinished, path = folder / "labels.csv.part", folder / "labels.csv"
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for study in studies:
-            row = {"image": study.image, "label": study.label, "subject": study.subject}
-            writer.writerow(row | {"site": study.vendor.site_id, "vendor": study.vendor.name})
-    unfinished.replace(path)
-    return path
+    return scene, stored, facts, header

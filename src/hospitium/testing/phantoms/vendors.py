@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from hospitium.imaging.writing import Encoding
 from hospitium.testing.phantoms.fields import Image, enlarge
 from hospitium.testing.scanners import gaussian_blur
 
@@ -27,7 +28,7 @@ class Vendor:
         bits_stored: Bits of a stored value.
         is_inverted: MONOCHROME1: the lowest value is white.
         is_mirrored: Rows are stored from the subject's left to the right (``R\\F``).
-        is_implicit: Implicit VR little endian instead of explicit.
+        encoding: How the stored values are usually written.
         field_mm: Side of the square field of view.
         photons: Mean number of photons behind air in a pixel, at 256 x 256.
         scatter: Share of the primary beam that arrives as a smooth veil.
@@ -45,7 +46,7 @@ class Vendor:
     bits_stored: int
     is_inverted: bool = False
     is_mirrored: bool = False
-    is_implicit: bool = False
+    encoding: Encoding
     field_mm: float
     photons: float
     scatter: float
@@ -55,6 +56,11 @@ class Vendor:
     middle: float
     span: tuple[float, float]
     window_function: Literal["LINEAR", "SIGMOID"] = "LINEAR"
+
+    @property
+    def native_encoding(self) -> Encoding:
+        """How the stored values are written where nothing is to be compressed."""
+        return "implicit" if self.encoding == "implicit" else "explicit"
 
 
 VENDORS = MappingProxyType(
@@ -66,6 +72,7 @@ VENDORS = MappingProxyType(
                 site_id="ashby",
                 modality="DX",
                 bits_stored=12,
+                encoding="jpeg2000",
                 field_mm=427.0,
                 photons=30_000,
                 scatter=0.06,
@@ -81,7 +88,7 @@ VENDORS = MappingProxyType(
                 modality="CR",
                 bits_stored=10,
                 is_inverted=True,
-                is_implicit=True,
+                encoding="implicit",
                 field_mm=410.0,
                 photons=700,
                 scatter=0.25,
@@ -96,6 +103,7 @@ VENDORS = MappingProxyType(
                 site_id="carrow",
                 modality="DX",
                 bits_stored=14,
+                encoding="jpeg-ls",
                 is_mirrored=True,
                 field_mm=430.0,
                 photons=20_000,
@@ -112,6 +120,7 @@ VENDORS = MappingProxyType(
                 site_id="dunmore",
                 modality="OT",
                 bits_stored=8,
+                encoding="jpeg",
                 field_mm=428.0,
                 photons=6_000,
                 scatter=0.15,
@@ -138,7 +147,7 @@ class StoredFacts:
 
 
 def apply_vendor(
-    image: Image, vendor: Vendor, draw: np.random.Generator
+    image: Image, vendor: Vendor, draw: np.random.Generator, *, noise: float = 1.0
 ) -> tuple[npt.NDArray[np.uint16], StoredFacts]:
     """Return what a vendor stores for a log-attenuation image, and what its header must say.
 
@@ -149,12 +158,13 @@ def apply_vendor(
         image: ``(row, column)`` float32 log attenuation, square.
         vendor: Who built the equipment.
         draw: Where the photon noise and the exposure come from.
+        noise: Factor on the vendor's own noise.
 
     Returns:
         ``(row, column)`` uint16 values below ``2 ** bits_stored``, and the facts.
     """
     size = len(image)
-    processed = _process(_expose(image, vendor, draw), vendor)
+    processed = _process(_expose(image, vendor, draw, noise=noise), vendor)
     top = 2**vendor.bits_stored - 1
     drift, gamma = draw.uniform(-0.05, 0.05), math.exp(draw.uniform(-0.4, 0.4))  # operator's taste
     low, high = (share + drift for share in vendor.span)
@@ -173,7 +183,7 @@ def apply_vendor(
     )
 
 
-def _expose(image: Image, vendor: Vendor, draw: np.random.Generator) -> Image:
+def _expose(image: Image, vendor: Vendor, draw: np.random.Generator, *, noise: float) -> Image:
     """Return the log signal of the detector, with scatter, blur and photon noise."""
     size = len(image)
     zoom = size / _REFERENCE_SIZE
@@ -181,8 +191,8 @@ def _expose(image: Image, vendor: Vendor, draw: np.random.Generator) -> Image:
     beam += vendor.scatter * _surroundings(beam)
     beam = gaussian_blur(beam, sigma_px=vendor.blur_px * zoom)
     photons = vendor.photons * draw.uniform(0.6, 1.6) / zoom**2
-    noise = draw.standard_normal(image.shape, dtype=np.float32)
-    beam += np.sqrt(beam * (1 / photons)) * noise
+    counted = draw.standard_normal(image.shape, dtype=np.float32)
+    beam += np.sqrt(beam * (noise**2 / photons)) * counted
     return np.asarray(-np.log(np.clip(beam, 2e-3, None)))
 
 
