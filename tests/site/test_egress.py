@@ -67,6 +67,12 @@ REFUSED = {
     "a sum of another name": lambda u: {"sums": {**u.sums, "patients": (1,)}},
     "a text behind the name of a sum": lambda u: {"sums": {**u.sums, "n.Jane_Doe": (1,)}},
     "a text behind the name of a histogram": lambda u: {"sums": {"positives.Jane": (1,)}},
+    "a sum longer than it should be": lambda u: {"sums": {**u.sums, "n": (1, 20, 21, 14)}},
+    "a histogram with room for a text": lambda u: {"sums": {"positives.1": (74, 97, 110, 101)}},
+    "a confusion that is no square": lambda u: {"sums": {"confusion": (1, 2, 3)}},
+    "a change above the bound": lambda u: {
+        "delta": {name: array + np.float32(100) for name, array in u.delta.items()}
+    },
     "digits of another script": lambda u: {"sums": {"positives.\u0661": (1,)}},
 }
 

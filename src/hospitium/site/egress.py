@@ -1,8 +1,8 @@
 """The only way out of a site: what an update may hold, and the record of it before it leaves.
 
-An update is the change of the params, of exactly the names and shapes that came in; sums of
-integers under names from a closed list; and counts. There is no field for anything else: no text,
-no path, no identifier of a case.
+An update is the change of the params, of exactly the names and shapes that came in and within the
+bound of the task; sums of integers under names and of lengths from a closed list; and counts. There
+is no field for anything else: no text, no path, no identifier of a case.
 
 A fingerprint of the data is counts of at least ten subjects, and leaves as a file that a person
 asked for.
@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hospitium.algorithms.norm_bound import NUM_BINS as NORM_BINS
 from hospitium.errors import DataError, SiteError
+from hospitium.evaluation.score_sums import NUM_BINS
 from hospitium.imaging.fingerprint.release import from_bytes
+from hospitium.privacy.clipping import l2_norm
+from hospitium.privacy.exact_sum import NORM_TOLERANCE
 from hospitium.types import Params, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.envelope import encode_update
@@ -109,9 +115,22 @@ def _check(update: Update, task: Task) -> None:
     expected = blob.manifest_of(task.params) if task.purpose == "train" else ()
     if blob.manifest_of(update.delta) != expected:
         raise SiteError("egress refused an update that does not have the shape of the model")
-    unknown = [name for name in update.sums if not SUM_NAMES.fullmatch(name)]
-    if unknown:
+    if not all(_may_leave(name, values) for name, values in update.sums.items()):
         raise SiteError("egress refused a metric sum that is not on its list")
+    if not l2_norm(update.delta) <= task.max_norm * NORM_TOLERANCE:
+        raise SiteError("egress refused an update above the bound that the task sets")
+
+
+def _may_leave(name: str, values: Sequence[int]) -> bool:
+    """Whether a metric sum has a name of the list, and the length that belongs to it."""
+    if not SUM_NAMES.fullmatch(name):
+        return False
+    if name == "confusion":
+        return math.isqrt(len(values)) ** 2 == len(values)
+    kind = name.split(".")[0]
+    return len(values) == {"log_norm": NORM_BINS, "positives": NUM_BINS, "negatives": NUM_BINS}.get(
+        kind, 1
+    )
 
 
 def _write(delta: Params, outbox: Path) -> tuple[Path, str]:
