@@ -61,7 +61,7 @@ def answer(scene: Scene) -> Update:
         base_digest=task.base_digest,
         num_cases=10,
         delta=delta_of(scene.site_id, task.params, task.round_number),
-        sums={"loss": (task.round_number, 10)},
+        sums={"loss": (10 + task.round_number,)},
         num_steps=3,
     )
 
