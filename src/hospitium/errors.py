@@ -103,6 +103,27 @@ class EngineError(HospitiumError):
     code = "E204"
 
 
+class HubError(HospitiumError):
+    """The hub refused a request or cannot be reached; what was to be sent is kept.
+
+    Args:
+        reason: One word that stays the same: ``signature``, ``challenge``, ``not_found``, ...
+        message: What was found, and what to do.
+        status: The HTTP status that goes with it; 0 where there was no answer.
+        retry_after_s: How long the hub asks to wait before the next try; 0 for no wish.
+    """
+
+    code = "E205"
+
+    def __init__(
+        self, reason: str, message: str, *, status: int = 0, retry_after_s: float = 0.0
+    ) -> None:
+        self.reason = reason
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
 # --- state on disk ---------------------------------------------------------------------------
 
 
@@ -171,6 +192,48 @@ class PacsError(HospitiumError):
     code = "E410"
 
 
+# --- who is who, and who agreed to what ------------------------------------------------------
+
+
+class TrustError(HospitiumError):
+    """A statement about who is who, or who agreed to what, cannot be relied upon.
+
+    Args:
+        reason: One of ``hospitium.wire.statement.TRUST_REASONS``: a closed list.
+        message: Names of sites and federations, epochs and counts; never a key or a token.
+    """
+
+    code = "E501"
+    exit_status = 3
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class KeyFileError(HospitiumError):
+    """A key file is missing, open to others, or made for another purpose. Its text stays here."""
+
+    code = "E502"
+    exit_status = 3
+
+
+class PolicyError(HospitiumError):
+    """A site's policy file cannot be used as it is; every problem found is listed at once."""
+
+    code = "E503"
+    exit_status = 3
+
+    def __init__(self, problems: Sequence[str], *, where: str = "policy") -> None:
+        self.problems = tuple(problems)
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(
+            f"{where}: {count} found. Until it is mended this site answers no task.\n{listed}\n"
+            "Mend the lines named here, then run `hospitium site status` again."
+        )
+
+
 ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     HospitiumError,
     UsageError,
@@ -181,6 +244,7 @@ ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     UpdateError,
     SiteError,
     EngineError,
+    HubError,
     StateConflictError,
     StorageError,
     CorruptedError,
@@ -191,4 +255,7 @@ ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     PartitionError,
     ReaderError,
     PacsError,
+    TrustError,
+    KeyFileError,
+    PolicyError,
 )

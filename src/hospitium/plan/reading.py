@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hospitium.errors import PlanError, VersionError
-from hospitium.plan import schema
 from hospitium.plan.schema import SCHEMA_VERSION, Plan
 
 _MOVED = (
@@ -50,7 +49,7 @@ def parse_plan(text: str, *, where: str = "plan") -> Plan:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers without end
         raise PlanError([f"it is not TOML: {error}"], where=where) from error
-    return plan_from_dict(table, where=where, lines=_lines_of(text))
+    return plan_from_dict(table, where=where, lines=lines_of(text))
 
 
 def plan_from_dict(
@@ -70,14 +69,14 @@ def plan_from_dict(
     if "data" in values:
         problems.append(f"{_at('data', lines or {})}there is no section [data]. {_MOVED}")
         del values["data"]
-    plan = _section(Plan, values, path="", problems=problems, lines=lines or {})
+    plan = read_section(Plan, values, path="", problems=problems, lines=lines or {})
     if problems:
         raise PlanError(problems, where=where)
     assert isinstance(plan, Plan)
     return plan
 
 
-def _section(
+def read_section(
     cls: type[Any],
     table: Mapping[str, Any],
     *,
@@ -85,9 +84,12 @@ def _section(
     problems: list[str],
     lines: Mapping[str, int],
 ) -> Any:
-    """Build one dataclass from its table; problems are collected, never raised."""
+    """Build one dataclass from its table; problems are collected, never raised.
+
+    Serves every file whose keys are declared by `hospitium.plan.schema.key`.
+    """
     known: dict[str, Field[Any]] = {field.name: field for field in fields(cls)}
-    hints = get_type_hints(cls, vars(schema))
+    hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, value in table.items():
         full = f"{path}{name}"
@@ -95,7 +97,7 @@ def _section(
             problems.append(f"{_at(full, lines)}unknown key {full}{_nearest(name, known)}")
         elif is_dataclass(hints[name]):
             if isinstance(value, Mapping):
-                values[name] = _section(
+                values[name] = read_section(
                     hints[name], value, path=f"{full}.", problems=problems, lines=lines
                 )
             else:
@@ -185,7 +187,7 @@ def _at(full: str, lines: Mapping[str, int]) -> str:
     return f"line {lines[full]}: " if full in lines else ""
 
 
-def _lines_of(text: str) -> dict[str, int]:
+def lines_of(text: str) -> dict[str, int]:
     """Return the line of each key and section, as well as plain TOML shows it."""
     lines: dict[str, int] = {}
     section = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,33 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], str]) -> str:
                 temporary.unlink(missing_ok=True)
             raise
     return result
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write a new file, readable by this user alone; False where there is one already.
+
+    Of several processes that try at once exactly one wins, and nobody ever sees half a file.
+
+    Raises:
+        StorageError: The disk refused. There is no half file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    with storage_errors(path):
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            write_point("before link")
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return True
 
 
 def move(source: Path, target: Path) -> None:
