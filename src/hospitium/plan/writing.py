@@ -75,18 +75,23 @@ def to_toml(plan: Plan, *, comments: bool = False) -> str:
         True
     """
     lines = [f"schema_version = {SCHEMA_VERSION}"]
-    return "\n".join([*lines, *_lines(plan, "", comments=comments)]) + "\n"
+    return "\n".join([*lines, *section_lines(plan, "", comments=comments)]) + "\n"
 
 
-def _lines(section: Any, path: str, *, comments: bool) -> list[str]:
-    """Return the keys of a section, then the sections within it."""
+def section_lines(section: Any, path: str, *, comments: bool) -> list[str]:
+    """Return the keys of a section as TOML, then the sections within it."""
     keys, sections = [], []
     for field in fields(section):
         value = getattr(section, field.name)
         if is_dataclass(value):
             doc = [f"# {type(value).__doc__}"] if comments else []
             inner = f"{path}{field.name}"
-            sections += ["", *doc, f"[{inner}]", *_lines(value, f"{inner}.", comments=comments)]
+            sections += [
+                "",
+                *doc,
+                f"[{inner}]",
+                *section_lines(value, f"{inner}.", comments=comments),
+            ]
         else:
             keys.append(_line(section, field, comments=comments))
     return keys + sections

@@ -47,7 +47,6 @@ class Terms:
     policy_digest: str
     policy: Policy
     expires: datetime
-    is_withdrawn: bool = False
     is_paused: bool = False
 
 
@@ -94,7 +93,6 @@ class Consent:
 def _refusal(terms: Terms, plan: Plan, occasion: Occasion) -> str | None:
     policy = terms.policy
     refused = {
-        "withdrawn": terms.is_withdrawn,
         "paused": terms.is_paused,
         "members": occasion.members_digest != terms.members_digest,
         "sites": occasion.num_sites < max(terms.min_sites, policy.allow.min_sites),

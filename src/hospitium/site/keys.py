@@ -37,7 +37,6 @@ def make_key(path: Path, *, purpose: KeyPurpose, federation: str) -> SigningKey:
     )
     with durable.storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.parent.chmod(0o700)
     if not durable.write_once(path, data):
         raise StateConflictError(
             f"{path}: there is a key already. Nothing was changed: a key is replaced by a rotation."
@@ -65,11 +64,6 @@ def read_key(path: Path, *, purpose: KeyPurpose, federation: str) -> SigningKey:
     if (fields["purpose"], fields["federation"]) != (purpose, federation):
         raise _refused(path, f"it was not made as the {purpose} key of {federation}")
     return SigningKey.from_bytes(bytes.fromhex(fields["seed"]))
-
-
-def forget_key(path: Path) -> None:
-    """Delete a key file, for a federation that was left."""
-    durable.delete(path)
 
 
 def _read_private(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from hospitium.errors import PolicyError
 from hospitium.plan import Plan
 from hospitium.plan.reading import lines_of, read_section
 from hospitium.plan.schema import key
+from hospitium.plan.writing import section_lines
 from hospitium.types import Json
 from hospitium.wire.canonical import canonical_json, digest
 
@@ -150,6 +151,12 @@ class Policy:
                 f"the {allow.min_sites} that the policy wants (allow.min_sites)"
             )
         return found
+
+
+def template() -> str:
+    """Return a commented policy to start from: it names no approver and no agreement yet."""
+    lines = ["# What this site allows. Nobody outside can read or change this file."]
+    return "\n".join([*lines, *section_lines(Policy(), "", comments=True)]) + "\n"
 
 
 def load_policy(path: Path) -> Policy:

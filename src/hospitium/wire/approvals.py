@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hospitium.errors import TrustError, UpdateError
 from hospitium.wire import statement
 from hospitium.wire.members import Members
-from hospitium.wire.signing import SigningKey, dsse_sign, dsse_verify
+from hospitium.wire.signing import SigningKey, VerifyKey, dsse_sign, dsse_verify
 from hospitium.wire.statement import Check, is_count, is_hex, is_id, is_text, is_time
 
 PLAN = statement.media_type("plan")
@@ -76,7 +76,7 @@ class Withdrawal:
 
 
 Said = Approval | Refusal | Withdrawal
-_Kind = TypeVar("_Kind", Approval, Refusal, Withdrawal)
+_Kind = TypeVar("_Kind", bound=Said)
 
 
 def sign_plan(canonical: bytes, *keys: SigningKey) -> bytes:
@@ -121,13 +121,32 @@ def open_said(envelope: bytes, kind: type[_Kind], members: Members, *, site_id: 
     Raises:
         TrustError: It is another site's (``identity``), another federation's, or changed.
     """
+    key = statement.keys_of(members.site(site_id).signing_key)
+    return _opened(envelope, kind, key, federation=members.federation, site_id=site_id)
+
+
+def open_own(
+    envelope: bytes, kind: type[_Kind], key: VerifyKey, *, federation: str, site_id: str
+) -> _Kind:
+    """Return what this site itself said, from its own disk; see `open_said`."""
+    keys = {key.key_id: key}
+    return _opened(envelope, kind, keys, federation=federation, site_id=site_id)
+
+
+def _opened(
+    envelope: bytes,
+    kind: type[_Kind],
+    keys: Mapping[str, VerifyKey],
+    *,
+    federation: str,
+    site_id: str,
+) -> _Kind:
     name = _KINDS[kind]
-    keys = statement.keys_of(members.site(site_id).signing_key)
     payload, _ = statement.open_signed(name, envelope, keys)
     fields = statement.read(name, payload, _CHECKS[kind])
     del fields["kind"]
     said = kind(**fields)
-    if said.federation != members.federation:
+    if said.federation != federation:
         raise TrustError("federation", f"The {name} is for another federation.")
     if said.site_id != site_id:
         raise TrustError("identity", f"{site_id} sent the {name} of another site.")

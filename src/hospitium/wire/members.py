@@ -218,7 +218,7 @@ def open_first(
     Raises:
         TrustError: It is another federation's, or too few of these officers signed it.
     """
-    found = _parsed(envelope)
+    found = parse_list(envelope)
     if found.federation != federation:
         raise TrustError("federation", f"A member list of another federation than {federation}.")
     _require_signers(envelope, found, officers=officers, threshold=threshold)
@@ -258,11 +258,22 @@ def require_valid(members: Members, *, now: datetime) -> None:
 
 
 def _step(current: Members, envelope: bytes) -> Members:
-    found = _parsed(envelope)
+    found = parse_list(envelope)
+    if found == current:
+        return current
+    require_next(current, found)
+    _require_signers(envelope, found, officers=current.officers, threshold=current.threshold)
+    return found
+
+
+def require_next(current: Members, found: Members) -> None:
+    """Refuse a list that cannot come right after the one in force, whoever signed it.
+
+    Raises:
+        TrustError: ``rollback``, ``fork``, ``gap``, ``federation`` or ``key_reused``.
+    """
     _require_federation(current, found.federation, what="member list")
     if found.members_epoch <= current.members_epoch:
-        if found.digest == current.digest:
-            return current
         reason = "fork" if found.members_epoch == current.members_epoch else "rollback"
         raise TrustError(
             reason,
@@ -278,10 +289,8 @@ def _step(current: Members, envelope: bytes) -> Members:
         )
     if found.previous_digest != current.digest:
         raise TrustError("fork", "A member list was refused: it follows another list than ours.")
-    _require_signers(envelope, found, officers=current.officers, threshold=current.threshold)
     if not set(current.retired_keys) | _taken_off(current, found) <= set(found.retired_keys):
         raise TrustError("key_reused", "A member list was refused: it forgets retired keys.")
-    return found
 
 
 def _taken_off(before: Members, after: Members) -> set[str]:
@@ -321,8 +330,8 @@ def _next(members: Members, *, valid_until: datetime, **changes: Any) -> Members
     return _checked(replace(following, retired_keys=tuple(sorted(retired))))
 
 
-def _parsed(envelope: bytes) -> Members:
-    """Return the content of a list, checked in itself; who signed it is not."""
+def parse_list(envelope: bytes) -> Members:
+    """Return the content of a list, checked in itself; who signed it is NOT looked at."""
     fields = statement.read(KIND, statement.unverified(KIND, envelope), _CHECKS)
     del fields["kind"]
     fields["sites"] = tuple(Member(**site) for site in fields["sites"])

@@ -1,0 +1,382 @@
+"""One federation at one site, on disk: who we are there, the lists, the plans, and what was said.
+
+Each federation has its own folder, with its own keys, policy and approvals. The agent reads all
+that it may do from here, anew for each task: so a pause or a withdrawal holds at once, offline too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hospitium.errors import SiteError, StateConflictError, TrustError
+from hospitium.plan import Plan
+from hospitium.plan.reading import plan_from_dict
+from hospitium.site.consent import REFUSALS, Consent, Terms
+from hospitium.site.keys import KeyPurpose, make_key, read_key
+from hospitium.site.policy import Policy, load_policy
+from hospitium.state import durable
+from hospitium.state.chain import Chain
+from hospitium.wire import statement
+from hospitium.wire.approvals import (
+    Approval,
+    Refusal,
+    Said,
+    Withdrawal,
+    open_own,
+    open_plan,
+    sign_said,
+)
+from hospitium.wire.canonical import canonical_json
+from hospitium.wire.members import Member, Members, Purpose
+from hospitium.wire.signing import SigningKey
+
+_KINDS: dict[str, type[Approval] | type[Refusal] | type[Withdrawal]] = {
+    "approval": Approval,
+    "refusal": Refusal,
+    "withdrawal": Withdrawal,
+}
+
+
+_FILES: dict[Purpose, KeyPurpose] = {"signing": "site-signing", "request": "site-request"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Who this site is in a federation, and how it reaches the coordinator; no secrets.
+
+    ``members_epoch`` is that of the invite: an older list is never the first one here. ``keys`` is
+    the name of the folder with the keys of this enrolment.
+    """
+
+    federation: str
+    site_id: str
+    legal_entity: str
+    addresses: tuple[str, ...]
+    tls_ca_sha256: str
+    coordinator_key: str
+    members_epoch: int
+    keys: str
+
+
+class Membership:
+    """What a site has of one federation.
+
+    Args:
+        folder: The federation's folder at this site.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.chain = Chain(folder / "members")
+
+    @property
+    def settings(self) -> Settings:
+        """Who this site is there.
+
+        Raises:
+            StateConflictError: The site never asked to join.
+        """
+        path = self.folder / "settings.json"
+        if not path.is_file():
+            raise StateConflictError(
+                f"{self.folder.name}: this site has not asked to join it. Nothing was done. "
+                "Begin with `hospitium site join INVITE`."
+            )
+        fields = json.loads(path.read_bytes())
+        return Settings(**{**fields, "addresses": tuple(fields["addresses"])})
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether the site ever asked to join."""
+        return (self.folder / "settings.json").is_file()
+
+    def make_keys(self, name: str, *, federation: str) -> tuple[SigningKey, SigningKey]:
+        """Return the signing and the request key of an enrolment; made the first time."""
+        return (
+            self._make_key(name, "site-signing", federation),
+            self._make_key(name, "site-request", federation),
+        )
+
+    def keep_settings(self, settings: Settings, request: bytes) -> None:
+        """Write down who this site is and what it asked, in this order of need."""
+        durable.write_atomically(
+            self.folder / "request.dsse", lambda file: str(file.write(request))
+        )
+        data = canonical_json({**asdict(settings), "addresses": list(settings.addresses)})
+        durable.write_atomically(self.folder / "settings.json", lambda file: str(file.write(data)))
+        durable.delete(self.folder / "left")
+
+    @property
+    def request(self) -> bytes:
+        """The enrolment request, exactly as it was sent."""
+        return (self.folder / "request.dsse").read_bytes()
+
+    def signing_key(self) -> SigningKey:
+        """Return the key that signs what this site says."""
+        return self._key("site-signing")
+
+    def request_key(self) -> SigningKey:
+        """Return the key that signs HTTP requests, and nothing else."""
+        return self._key("site-request")
+
+    def successor(self, purpose: Purpose) -> SigningKey:
+        """Return the key that is to follow one of ours; made the first time."""
+        settings, name = self.settings, _FILES[purpose]
+        path = self._path(settings, name, suffix=".next.key")
+        if path.exists():
+            return read_key(path, purpose=name, federation=settings.federation)
+        return make_key(path, purpose=name, federation=settings.federation)
+
+    def adopt_successors(self) -> None:
+        """Use each successor that the list in force names; the key before it is gone then."""
+        settings, members = self.settings, self.members()
+        row = next((row for row in members.sites if row.site_id == settings.site_id), None)
+        for name in _FILES.values():
+            following = self._path(settings, name, suffix=".next.key")
+            if row is None or not following.exists():
+                continue
+            key = read_key(following, purpose=name, federation=settings.federation)
+            if key.public.hex() in (row.signing_key, row.request_key):
+                durable.move(following, self._path(settings, name))
+
+    def members(self) -> Members:
+        """Return the member list in force.
+
+        Raises:
+            TrustError: There is none yet, or a file was changed.
+        """
+        found = self.chain.current()
+        if found is None:
+            raise TrustError(
+                "members",
+                f"{self.folder.name}: no member list has come yet, so nothing is answered. Read "
+                "the six words to the coordinating centre; it admits the site.",
+            )
+        return found
+
+    def own_row(self) -> Member | None:
+        """Return this site's row, if the list in force has one with the keys that are here."""
+        found, settings = self.chain.current(), self.settings
+        rows = [row for row in found.sites if row.site_id == settings.site_id] if found else []
+        held = self.signing_key().public.hex(), self.request_key().public.hex()
+        return next((row for row in rows if (row.signing_key, row.request_key) == held), None)
+
+    def policy(self) -> Policy:
+        """Return the site's own policy for this federation.
+
+        Raises:
+            PolicyError: There is none, or it has problems.
+        """
+        return load_policy(self.folder / "policy.toml")
+
+    def take_plan(self, envelope: bytes) -> Plan:
+        """Put a plan that the coordinator signed into the inbox.
+
+        Raises:
+            TrustError: Somebody else signed it, or it was changed.
+            PlanError: It cannot be read by this version.
+        """
+        plan = _plan_of(open_plan(envelope, self.members()))
+        durable.make_folder(self.folder / "inbox")
+        durable.write_once(self.folder / "inbox" / f"{plan.digest}.dsse", envelope)
+        return plan
+
+    def plans(self) -> list[Plan]:
+        """Return the plans of the inbox, oldest first; what the coordinator no longer signs, not.
+
+        They are verified against the member list in force.
+        """
+        paths = (self.folder / "inbox").glob("*.dsse")
+        members = self.members()
+        found = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return [_plan_of(open_plan(path.read_bytes(), members)) for path in found]
+
+    def say(self, said: Said) -> bytes:
+        """Sign what a person here said and keep it, durably; return what may travel."""
+        envelope = sign_said(said, self.signing_key())
+        kind = next(name for name, cls in _KINDS.items() if isinstance(said, cls))
+        durable.make_folder(self.folder / "said")
+        number = len(list((self.folder / "said").glob("*.dsse"))) + 1
+        while not durable.write_once(self.folder / "said" / f"{number:06d}-{kind}.dsse", envelope):
+            number += 1
+        return envelope
+
+    def said(self, plan_digest: str) -> list[Said]:
+        """Return what people here said about a plan, in order.
+
+        What an earlier signing key of this site signed, counts no longer.
+        """
+        return [said for said in self._all_said() if said.plan_digest == plan_digest]
+
+    def is_withdrawn(self, plan_digest: str) -> bool:
+        """Whether the site's part in a plan was ended; the mark needs no key and never goes."""
+        return (self.folder / "withdrawn" / plan_digest).exists()
+
+    def mark_withdrawn(self, plan_digest: str) -> None:
+        """End the site's part in a plan at once, whatever can still be signed or sent."""
+        folder = durable.make_folder(self.folder / "withdrawn")
+        durable.write_once(folder / plan_digest, _now())
+
+    def _all_said(self) -> list[Said]:
+        key, settings = self.signing_key().public, self.settings
+        found: list[Said] = []
+        for path in sorted((self.folder / "said").glob("*.dsse")):
+            kind = _KINDS[path.stem.split("-")[1]]
+            with suppress(TrustError):
+                found.append(
+                    open_own(
+                        path.read_bytes(),
+                        kind,
+                        key,
+                        federation=settings.federation,
+                        site_id=settings.site_id,
+                    )
+                )
+        return found
+
+    def untold(self) -> list[tuple[int, bytes]]:
+        """Return the numbered statements that the coordinator has not been told, in order."""
+        path = self.folder / "told"
+        told = int(path.read_text()) if path.is_file() else 0
+        paths = sorted((self.folder / "said").glob("*.dsse"))
+        numbered = [(int(path.stem.split("-")[0]), path) for path in paths]
+        return [(number, path.read_bytes()) for number, path in numbered if number > told]
+
+    def mark_told(self, number: int) -> None:
+        """Remember that the coordinator has every statement up to this number."""
+        data = str(number).encode()
+        durable.write_atomically(self.folder / "told", lambda file: str(file.write(data)))
+
+    def consent(self, plan_digest: str) -> Consent:
+        """Return what this site agreed to about a plan; whether a task is within it, it decides.
+
+        Raises:
+            SiteError: Not enough people here approved it, or it was withdrawn.
+        """
+        policy = self.policy()
+        if self.is_withdrawn(plan_digest):
+            raise SiteError(REFUSALS["withdrawn"])
+        approvals = self.standing(plan_digest)
+        if not approvals:
+            raise SiteError(REFUSALS["plan"])
+        last = approvals[-1]
+        return Consent(
+            plan_digest=plan_digest,
+            num_cases=last.num_cases,
+            terms=Terms(
+                members_digest=last.members_digest,
+                min_sites=max(one.min_sites for one in approvals),
+                policy_digest=last.policy_digest,
+                policy=policy,
+                expires=min(statement.read_time(one.expires) for one in approvals),
+                is_paused=self.is_paused,
+            ),
+        )
+
+    def standing(self, plan_digest: str) -> list[Approval]:
+        """Return the approvals that count: enough different people, the same thing; else none.
+
+        A refusal undoes what was approved before it.
+        """
+        approvals = self.counted(plan_digest)
+        return approvals if len(approvals) >= self.policy().approval.needed else []
+
+    def counted(self, plan_digest: str) -> list[Approval]:
+        """Return the last approval of each person that agrees with the last one of all."""
+        found: dict[str, Approval] = {}
+        for one in self.said(plan_digest):
+            if isinstance(one, Approval):
+                found = {n: old for n, old in found.items() if _same(old, one)}
+                found[one.approver.casefold()] = one
+            else:
+                found = {}
+        return list(found.values())
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a person here paused all work for this federation, or left it."""
+        return (self.folder / "paused").exists() or self.has_left
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the site has left this federation."""
+        return (self.folder / "left").exists()
+
+    def pause(self) -> None:
+        """Answer no task until `resume`."""
+        durable.write_once(self.folder / "paused", _now())
+
+    def resume(self) -> None:
+        """Answer tasks again."""
+        durable.delete(self.folder / "paused")
+
+    def leave(self) -> None:
+        """Answer nothing any more, for good."""
+        durable.write_once(self.folder / "left", _now())
+
+    def _make_key(self, name: str, purpose: KeyPurpose, federation: str) -> SigningKey:
+        path = self.folder / "keys" / name / f"{purpose}.key"
+        if path.exists():
+            return read_key(path, purpose=purpose, federation=federation)
+        return make_key(path, purpose=purpose, federation=federation)
+
+    def _path(self, settings: Settings, name: str, *, suffix: str = ".key") -> Path:
+        return self.folder / "keys" / settings.keys / f"{name}{suffix}"
+
+    def _key(self, purpose: KeyPurpose) -> SigningKey:
+        settings = self.settings
+        path = self._path(settings, purpose)
+        return read_key(path, purpose=purpose, federation=settings.federation)
+
+
+def memberships(home: Path) -> Sequence[Membership]:
+    """Return every federation that this installation takes part in, by name."""
+    folders = sorted((home / "site" / "federations").glob("*/settings.json"))
+    return [Membership(path.parent) for path in folders]
+
+
+def membership(home: Path, federation: str) -> Membership:
+    """Return the place of one federation, whether there is anything yet or not."""
+    return Membership(home / "site" / "federations" / federation)
+
+
+def _plan_of(payload: bytes) -> Plan:
+    """Return the plan of its canonical bytes.
+
+    Raises:
+        TrustError: They are not the plan's canonical bytes (``canonical``).
+    """
+    try:
+        table: Any = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise TrustError("canonical", "A plan that is not canonical was refused.") from error
+    if not isinstance(table, dict):
+        raise TrustError("canonical", "A plan that is not canonical was refused.")
+    plan = plan_from_dict(table, where="the plan of the coordinator")
+    if plan.canonical != payload:
+        raise TrustError("canonical", "A plan that is not canonical was refused.")
+    return plan
+
+
+def _same(one: Approval, other: Approval) -> bool:
+    """Whether two approvals are of the same thing: list, policy, cohort and weight."""
+
+    def what(approval: Approval) -> tuple[str, str, str, int]:
+        return (
+            approval.members_digest,
+            approval.policy_digest,
+            approval.cohort_digest,
+            approval.num_cases,
+        )
+
+    return what(one) == what(other)
+
+
+def _now() -> bytes:
+    return statement.time_text(datetime.now(UTC)).encode()
