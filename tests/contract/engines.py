@@ -19,7 +19,9 @@ from typing import Any
 
 import acts
 from acts import Act, Scene, Sent
+from hub_federation import Running
 
+from hospitium.engines.hub.site_loop import Approved
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.site_worker import public_words
 from hospitium.engines.workers import WorkerPool
@@ -80,6 +82,27 @@ def _in_process(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
     )
 
 
+def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
+    """Start a real hub over TLS; each site's agent dials in and has its tasks done by workers."""
+    if not alone:
+        _warm(_shared_pool(), place)
+    pool = WorkerPool(handle, num_workers=NUM_WORKERS) if alone else _shared_pool()
+    running = Running(place=place, site_ids=sorted(cast))
+    for site_id, act in cast.items():
+        folder = place / site_id
+        folder.mkdir(exist_ok=True)
+        (folder / "act").write_text(act.__name__)
+        approved = Approved(plan=Plan(), cases=folder, num_cases=10)
+        running.join(site_id, pool=pool, approved=lambda _, it=approved: it, folder=folder)
+
+    def stop() -> None:
+        if alone:
+            pool.close()
+        running.stop()
+
+    return running.engine(Store(place / "store"), on_close=stop)
+
+
 @cache
 def _shared_pool() -> WorkerPool:
     """Start processes once for all tests: that is what takes time."""
@@ -128,4 +151,5 @@ def _wait_for_all(place: Path) -> bytes:
 KINDS = (
     Kind(name="direct", start=_direct, crosses_processes=False),
     Kind(name="in_process", start=_in_process, crosses_processes=True),
+    Kind(name="hub", start=_hub, crosses_processes=True),
 )

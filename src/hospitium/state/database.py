@@ -15,10 +15,16 @@ from hospitium.state import durable
 
 
 class Database:
-    """One SQLite file, brought to this version's schema when it is opened."""
+    """One SQLite file, brought to this version's schema when it is opened.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file; made if it is not there.
+        schema: Folder of this package with the scripts that lead to this version.
+    """
+
+    def __init__(self, path: Path, *, schema: str = "migrations") -> None:
         self.path = path
+        self._schema = schema
         with database_errors(self.path):
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
@@ -63,7 +69,7 @@ class Database:
         """Apply the migrations that this file has not seen, each in one transaction."""
         with database_errors(self.path):
             found = self._version()
-        scripts = migrations()
+        scripts = migrations(self._schema)
         if found > len(scripts):
             raise VersionError(
                 f"{self.path}: ledger version {found} found, this Hospitium reads up to "
@@ -131,9 +137,9 @@ def database_errors(path: Path) -> Iterator[None]:
         raise durable.storage_error(path, error) from error
 
 
-def migrations() -> list[str]:
+def migrations(schema: str = "migrations") -> list[str]:
     """Return the scripts that lead from an empty file to this version, in order."""
-    folder = resources.files("hospitium.state") / "migrations"
+    folder = resources.files("hospitium.state") / schema
     found = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=str)
     return [item.read_text(encoding="utf-8") for item in found]
 

@@ -1,0 +1,178 @@
+"""The coordinator's side of the hub, as an `Engine`: put the task, wait, gate, yield."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from hospitium.engines.hub.backend import Backend
+from hospitium.engines.hub.messages import Ask, Reply, nonce_of
+from hospitium.engines.hub.requests import Member
+from hospitium.errors import CorruptedError, EngineError, UpdateError
+from hospitium.state.hub_store import OpenTask, StoredAnswer
+from hospitium.state.store import Store
+from hospitium.types import Answer, LeftOut, Task, Update
+from hospitium.wire import blob
+from hospitium.wire.envelope import decode_update, encode_task
+from hospitium.wire.signing import SigningKey
+
+WAIT_S = 0.5
+"""Longest wait without a look at whether the engine was closed."""
+
+
+class HubEngine:
+    """An engine whose sites are elsewhere and dial in.
+
+    A deadline runs from the moment a task is put. A task that is asked again after a crash is the
+    same task: what a site had handed in meanwhile is taken, and what it has on disk fits.
+
+    Args:
+        backend: Where the hub keeps what is on its way.
+        members: The sites; looked up each time, so that a revoked site is no longer asked.
+        key: The coordinator's signing key: it signs tasks.
+        store: The run's store: params are linked from it, updates are moved into it.
+        on_close: Called once at the end; it stops what was started for this engine.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        members: Mapping[str, Member],
+        key: SigningKey,
+        store: Store,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._backend = backend
+        self._members = members
+        self._key = key
+        self._store = store
+        self._on_close = on_close
+        self._closed = threading.Event()
+
+    def select(self, *, round_number: int) -> Sequence[str]:
+        """Every member is asked in every round."""
+        return sorted(self._members)
+
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+        """Put the task for each site and yield each answer as it arrives, until the deadline."""
+        self._require_open()
+        asked = {site_id for site_id in site_ids if site_id in self._members}
+        for site_id in sorted(set(site_ids) - asked):
+            yield LeftOut(site_id=site_id, reason="unknown site")
+        if not asked:
+            return
+        waiting = set(asked)
+        until = time.monotonic() + deadline_s
+        nonce = self._put(task, sorted(asked), deadline_s=deadline_s)
+        try:
+            after = 0
+            while waiting and (left_s := until - time.monotonic()) > 0:
+                for stored in self._backend.answers(nonce, after=after, wait_s=min(left_s, WAIT_S)):
+                    after = stored.n
+                    if stored.site_id in waiting and (answer := self._answer(task, stored)):
+                        waiting.discard(stored.site_id)
+                        yield answer
+                self._require_open()
+            for site_id in sorted(waiting):
+                yield LeftOut(site_id=site_id, reason="deadline")
+        finally:
+            if not self._closed.is_set():
+                self._backend.withdraw(nonce, site_ids=asked)
+
+    def close(self) -> None:
+        """Stop waiting and let go of the backend; safe to call twice. What is stored stays."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._on_close()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise EngineError(
+                "The engine was stopped. What sites hand in meanwhile is kept. Go on with "
+                "`hospitium run resume RUN`; `hospitium run list` names the runs."
+            )
+
+    def _put(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> str:
+        """Put the task for these sites, with the file of its params; return its nonce."""
+        manifest = blob.manifest_of(task.params)
+        self._store.put(task.params, digest=task.base_digest)
+        envelope = encode_task(task)
+        nonce = nonce_of(envelope, key=self._key)
+        size = blob.size_of(manifest)
+        tasks = [
+            OpenTask(
+                run_id=task.run_id,
+                site_id=site_id,
+                nonce=nonce,
+                envelope=Ask(
+                    site_id=site_id,
+                    task=envelope,
+                    nonce=nonce,
+                    blob=task.base_digest,
+                    blob_bytes=size,
+                    deadline_s=deadline_s,
+                ).signed(self._key),
+                blob=task.base_digest,
+                upload_bytes=size if task.purpose == "train" else 0,
+            )
+            for site_id in site_ids
+        ]
+        self._backend.enqueue(tasks, blob=self._store.path(task.base_digest))
+        return nonce
+
+    def _answer(self, task: Task, stored: StoredAnswer) -> Answer | None:
+        """Turn what a site handed in into an answer; None where its file is gone by now."""
+        try:
+            member = self._members.get(stored.site_id)
+            if member is None:
+                raise UpdateError("members", f"{stored.site_id} is no longer a member.")
+            reply = Reply.opened(stored.statement, key=member.signing_key)
+            if reply.kind == "error":
+                return LeftOut(site_id=stored.site_id, reason=f"error: {_words(reply.content)}")
+            return self._update(task, stored, reply.content)
+        except UpdateError as error:
+            return LeftOut(site_id=stored.site_id, reason=error.reason)
+        except FileNotFoundError:
+            self._ask_again(task, stored)
+            return None
+
+    def _ask_again(self, task: Task, stored: StoredAnswer) -> None:
+        """Ask a site anew whose file was lost, or was moved just before a crash."""
+        open_task = self._backend.open_task(stored.site_id, stored.nonce)
+        self._backend.drop_answer(stored)
+        if open_task is not None:
+            self._backend.enqueue([open_task], blob=self._store.path(task.base_digest))
+
+    def _update(self, task: Task, stored: StoredAnswer, envelope: bytes) -> Update:
+        """Pass an envelope and its file through the gate; the change stays in the file, mapped."""
+        update, promised = decode_update(envelope)
+        if update.site_id != stored.site_id:
+            raise UpdateError("identity", f"{stored.site_id} sent an update in another's name.")
+        if not promised:
+            return update
+        if not stored.found:
+            raise UpdateError("header", f"{stored.site_id} sent no file with its update.")
+        path = self._backend.received(stored)
+        try:
+            delta = blob.read(path, manifest=blob.manifest_of(task.params))
+        except CorruptedError as error:
+            with suppress(OSError):
+                path.unlink()
+            raise UpdateError(
+                "header", f"{stored.site_id} sent a file that is not its model's."
+            ) from error
+        if stored.found != promised:
+            raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
+        return replace(update, delta=delta, path=str(path))
+
+
+def _words(content: bytes) -> str:
+    """Return public words of a site as one short line."""
+    text = content.decode("utf-8", errors="replace")
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:200]

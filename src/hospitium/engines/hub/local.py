@@ -1,0 +1,192 @@
+"""The default backend: SQLite and a folder, in one process with the coordinator."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from hospitium.errors import CorruptedError, StateConflictError
+from hospitium.state import durable
+from hospitium.state.hub_store import HubStore, OpenTask, StoredAnswer
+from hospitium.state.uploads import Shape, Uploads
+
+
+class LocalBackend:
+    """What is on its way, in a folder. All that matters is on disk before a call returns.
+
+    Args:
+        folder: The hub's folder; on the file system of the runs, so that files move by renaming.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = durable.make_folder(folder / "blobs")
+        self._store = HubStore(folder)
+        self._uploads = Uploads(folder)
+        self._listeners: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._changed = threading.Condition()
+        self._enqueuing = threading.Lock()
+        self._delete_unused_blobs()
+        self._uploads.keep_only(self._store.files())
+
+    # --- the coordinator's side -----------------------------------------------------------------
+
+    def enqueue(self, tasks: Sequence[OpenTask], *, blob: Path) -> None:
+        """Link the blob, put the tasks, delete what belongs to earlier ones, wake who waits."""
+        with self._enqueuing:
+            for digest in sorted({task.blob for task in tasks}):
+                self._link(blob, self._blob(digest))
+            for run_id, nonce in sorted({(task.run_id, task.nonce) for task in tasks}):
+                for old in self._store.forget(run_id, but=nonce):
+                    if old.found:
+                        durable.delete(self._uploads.received(old.site_id, old.found))
+            self._store.put_tasks(tasks)
+            self._delete_unused_blobs()
+        with self._changed:
+            awake = [wake for task in tasks for wake in self._listeners.get(task.site_id, ())]
+        for wake in awake:
+            wake()
+
+    def withdraw(self, nonce: str, *, site_ids: Collection[str]) -> None:
+        """Close a task for these sites."""
+        self._store.withdraw(nonce, site_ids=site_ids)
+
+    def answers(self, nonce: str, *, after: int, wait_s: float) -> list[StoredAnswer]:
+        """Return what came after a number, or wait for it."""
+        until = time.monotonic() + wait_s
+        with self._changed:
+            while not (found := self._store.answers(nonce, after=after)):
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    break
+                self._changed.wait(left_s)
+        return found
+
+    def received(self, answer: StoredAnswer) -> Path:
+        """Return the file that came with an answer."""
+        return self._uploads.received(answer.site_id, answer.found)
+
+    def drop_answer(self, answer: StoredAnswer) -> None:
+        """Forget an answer whose file is gone."""
+        self._store.drop_answer(answer)
+
+    # --- a site's side --------------------------------------------------------------------------
+
+    def tasks(self, site_id: str, *, after: int) -> list[OpenTask]:
+        """Return a site's open and unanswered tasks."""
+        return self._store.tasks(site_id, after=after)
+
+    def listen(self, site_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call ``wake`` whenever tasks were put for a site."""
+        with self._changed:
+            self._listeners[site_id].add(wake)
+
+        def end() -> None:
+            with self._changed:
+                self._listeners[site_id].discard(wake)
+
+        return end
+
+    def open_task(self, site_id: str, nonce: str) -> OpenTask | None:
+        """Return one open task of a site."""
+        return self._store.open_task(site_id, nonce)
+
+    def blob_size(self, site_id: str, digest: str) -> int | None:
+        """Return the size of a blob that an open task of this site names."""
+        if not self._store.names_blob(site_id, digest):
+            return None
+        try:
+            return self._blob(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, digest: str, *, start: int, size: int) -> bytes:
+        """Return some bytes of a blob."""
+        try:
+            with self._blob(digest).open("rb", buffering=0) as file:
+                file.seek(start)
+                return file.read(size)
+        except FileNotFoundError as error:
+            raise CorruptedError(
+                f"{digest[:12]}…: the blob was withdrawn while it was read. Nothing is wrong "
+                "at the site: ask for the tasks again."
+            ) from error
+
+    def upload_bytes(self, site_id: str) -> int:
+        """Return the largest file that an open task of this site asks for."""
+        return self._store.upload_bytes(site_id)
+
+    def chunks(self, site_id: str, upload_id: str) -> tuple[Shape, list[int]] | None:
+        """Return which chunks of an upload are here."""
+        return self._uploads.chunks(site_id, upload_id)
+
+    def put_chunk(
+        self,
+        site_id: str,
+        upload_id: str,
+        shape: Shape,
+        index: int,
+        pieces: Sequence[bytes],
+        *,
+        sha256: bytes,
+    ) -> None:
+        """Write a chunk; a conflict is noted, without its bytes."""
+        try:
+            self._uploads.put(site_id, upload_id, shape, index, pieces, sha256=sha256)
+        except StateConflictError:
+            self._store.conflict(site_id, f"{upload_id}/{index}", sha256.hex(), b"")
+            raise
+
+    def finish_upload(self, site_id: str, upload_id: str) -> str | None:
+        """Make an upload durable."""
+        return self._uploads.finish(site_id, upload_id)
+
+    def answer(self, answer: StoredAnswer) -> StoredAnswer:
+        """Take an answer and wake the coordinator."""
+        stored = self._store.answer(answer)
+        with self._changed:
+            self._changed.notify_all()
+        return stored
+
+    def stored_answer(self, site_id: str, sha256: str) -> StoredAnswer | None:
+        """Return an answer that was taken."""
+        return self._store.stored_answer(site_id, sha256)
+
+    def conflicts(self, site_id: str) -> list[tuple[str, str]]:
+        """Return place and SHA-256 of what a site sent for places that were taken."""
+        return self._store.conflicts(site_id)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _blob(self, digest: str) -> Path:
+        assert len(digest) == 64 and digest.isalnum(), digest
+        return self._blobs / f"{digest}.safetensors"
+
+    def _link(self, path: Path, target: Path) -> None:
+        """Give a file a second name; a folder on another file system gets a copy."""
+        with durable.storage_errors(target):
+            if target.exists():
+                return
+            try:
+                os.link(path, target)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                    raise
+                shutil.copyfile(path, target.with_suffix(".part"))
+                target.with_suffix(".part").replace(target)
+
+    def _delete_unused_blobs(self) -> None:
+        """Delete the blobs that no open task names."""
+        used = self._store.blobs()
+        for path in sorted(self._blobs.iterdir()):
+            if path.stem not in used:
+                durable.delete(path)
