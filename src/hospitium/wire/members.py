@@ -104,7 +104,7 @@ def first_list(
     valid_until: datetime,
 ) -> Members:
     """Return the list of a new federation: officers, a coordinator, and no site yet."""
-    return _checked(
+    return _made(
         Members(
             federation=federation,
             members_epoch=1,
@@ -327,7 +327,13 @@ def _next(members: Members, *, valid_until: datetime, **changes: Any) -> Members
         **changes,
     )
     retired = set(members.retired_keys) | _taken_off(members, following)
-    return _checked(replace(following, retired_keys=tuple(sorted(retired))))
+    return _made(replace(following, retired_keys=tuple(sorted(retired))))
+
+
+def _made(members: Members) -> Members:
+    """Return a list of our own making, if whoever reads it will take it."""
+    statement.read(KIND, statement.write(KIND, members.fields), _CHECKS)
+    return _checked(members)
 
 
 def parse_list(envelope: bytes) -> Members:
