@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hospitium import __version__
-from hospitium.cli import phantoms, plan, run, site
+from hospitium.cli import coordinator, phantoms, plan, run, site
 from hospitium.cli.demo import demo
 from hospitium.cli.output import Context, print_error, print_json
 from hospitium.errors import HospitiumError, InterruptedRunError
@@ -26,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo)
+app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(phantoms.app, name="phantoms")
 app.add_typer(plan.app, name="plan")
 app.add_typer(run.app, name="run")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hospitium.cli import site_member
 from hospitium.cli.output import Context, print_json, progress
 from hospitium.cli.site_pacs import fetch, probe
 
@@ -20,6 +21,7 @@ data = typer.Typer(help="A hospital's own data, before anything is trained.", no
 app.add_typer(data, name="data")
 data.command()(probe)
 data.command()(fetch)
+site_member.add_to(app)
 
 _NOTHING_HERE = 3
 _FAILED = 3

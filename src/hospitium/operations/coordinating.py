@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hospitium.errors import StateConflictError, TrustError, UsageError
+from hospitium.operations.enrolment import read_file
 from hospitium.plan import load_plan
 from hospitium.plan.checking import check_plan
 from hospitium.site.keys import make_key, read_key
@@ -206,7 +207,7 @@ def sign_proposed(
         TrustError: The list cannot follow the one in force.
     """
     desk = existing(home, federation)
-    envelope = _read(proposed)
+    envelope = read_file(proposed)
     following = lists.parse_list(envelope)
     lists.require_next(desk.members(), following)
     signed = lists.sign_members(following, *_officers(desk, officer_keys))
@@ -246,7 +247,7 @@ def list_sites(home: Home, federation: str) -> dict[str, Any]:
 
 
 def write_lists(home: Home, federation: str, *, out: Path) -> dict[str, Any]:
-    """Write every signed member list into one file that sites can take: ``--members FILE``."""
+    """Write every signed member list into one file that sites can take."""
     desk = existing(home, federation)
     envelopes = desk.chain.envelopes()
     data = b"\n".join(envelopes) + b"\n"
@@ -370,13 +371,6 @@ def _fingerprint(path: Path) -> str:
         raise UsageError(
             f"{path}: this is no certificate in PEM form. Nothing was made."
         ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: it cannot be read ({error.strerror}).") from error
 
 
 def _desk(home: Home, federation: str) -> Desk:

@@ -63,7 +63,7 @@ def join(
         TrustError: The invite was changed, has expired, or the federation is another one.
         StateConflictError: The site is a member already. Nothing was changed.
     """
-    invite = read_invite(_read(invite_path), now=now)
+    invite = read_invite(read_file(invite_path), now=now)
     place = membership(home.folder, invite.federation)
     if place.has_joined and not place.has_left and place.own_row() is not None:
         raise StateConflictError(
@@ -106,7 +106,7 @@ def take_members(
 
 def read_lists(path: Path) -> list[bytes]:
     """Return the signed lists of a file, one on each line."""
-    return [line for line in _read(path).splitlines() if line]
+    return [line for line in read_file(path).splitlines() if line]
 
 
 def fetch(home: Home, federation: str, transport: Transport, *, now: datetime) -> dict[str, Any]:
@@ -202,7 +202,12 @@ def _extended(place: Membership, envelopes: Sequence[bytes]) -> Members:
     return place.members()
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return what a person carried here, up to a bound.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(_MAX_FILE_BYTES)
