@@ -68,8 +68,9 @@ def read_key(path: Path, *, purpose: KeyPurpose, federation: str) -> SigningKey:
 
 def _read_private(path: Path) -> bytes:
     """Return the bytes of a file that only this user can read; checked on the open file."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(descriptor, "rb") as file:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags |= getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise _refused(path, "it is no plain file")
