@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -175,10 +175,11 @@ def refuse(
 
 
 def withdraw(
-    home: Home, federation: str | None, plan_digest: str, *, approver: str, now: datetime
+    home: Home, federation: str | None, name: str, *, approver: str, now: datetime
 ) -> dict[str, Any]:
     """End this site's part in a plan, for good; works offline and holds from this moment."""
     place = joined(home, federation)
+    plan_digest = _only(place.plan_digests(), name)
     place.mark_withdrawn(plan_digest)
     place.say(
         Withdrawal(
@@ -196,8 +197,7 @@ def leave(home: Home, federation: str | None, *, approver: str, now: datetime) -
     """Withdraw from every plan and answer nothing any more; the keys stay until it is revoked."""
     place = joined(home, federation)
     place.leave()
-    known = {plan.digest for plan in place.plans()} if place.chain.envelopes() else set()
-    left = [digest for digest in sorted(known) if place.said(digest)]
+    left = [digest for digest in place.plan_digests() if place.said(digest)]
     for digest in left:
         withdraw(home, place.settings.federation, digest, approver=approver, now=now)
     return {"federation": place.settings.federation, "withdrawn": left}
@@ -287,10 +287,16 @@ def _state(place: Membership, plan_digest: str, *, now: datetime) -> str:
 
 
 def _find(place: Membership, name: str) -> Plan:
-    """Return the plan of the inbox whose digest begins so; at least 8 characters."""
-    found = [plan for plan in place.plans() if plan.digest.startswith(name)]
+    """Return the plan of the inbox whose digest begins so."""
+    plans = {plan.digest: plan for plan in place.plans()}
+    return plans[_only(list(plans), name)]
+
+
+def _only(digests: Sequence[str], name: str) -> str:
+    """Return the one digest that begins so; at least 8 characters must be given."""
+    found = [digest for digest in digests if digest.startswith(name)]
     if len(found) != 1 or len(name) < 8:
-        known = ", ".join(f"{plan.digest[:12]} ({plan.name})" for plan in place.plans())
+        known = ", ".join(digest[:12] for digest in digests)
         raise UsageError(
             f"{name!r} does not name one plan of the inbox; give the first 8 characters of its "
             f"digest or more. Nothing was signed. In the inbox: {known or 'nothing yet'}."

@@ -187,15 +187,23 @@ class Membership:
         durable.write_once(self.folder / "inbox" / f"{plan.digest}.dsse", envelope)
         return plan
 
-    def plans(self) -> list[Plan]:
-        """Return the plans of the inbox, oldest first; what the coordinator no longer signs, not.
+    def plan_digests(self) -> list[str]:
+        """Return the digest of everything that ever came into the inbox, oldest first."""
+        paths = list((self.folder / "inbox").glob("*.dsse"))
+        paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return [path.stem for path in paths]
 
-        They are verified against the member list in force.
+    def plans(self) -> list[Plan]:
+        """Return the plans of the inbox, oldest first.
+
+        Those that the coordinator of the member list in force did not sign are passed over.
         """
-        paths = (self.folder / "inbox").glob("*.dsse")
-        members = self.members()
-        found = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
-        return [_plan_of(open_plan(path.read_bytes(), members)) for path in found]
+        members, found = self.members(), []
+        for name in self.plan_digests():
+            with suppress(TrustError):
+                envelope = (self.folder / "inbox" / f"{name}.dsse").read_bytes()
+                found.append(_plan_of(open_plan(envelope, members)))
+        return found
 
     def say(self, said: Said) -> bytes:
         """Sign what a person here said and keep it, durably; return what may travel."""
