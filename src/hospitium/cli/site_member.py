@@ -221,6 +221,7 @@ def withdraw(
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Say, for each federation, whether this site is ready to work and, if not, why."""
     from hospitium.operations.approving import status as statuses
+    from hospitium.wire.statement import time_text
 
     found = statuses(_home(context), now=_now())
     if as_json:
@@ -236,6 +237,8 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         states = ", ".join(word if is_so else f"NOT {word}" for word, is_so in words)
         stopped = "; left" if row["has_left"] else "; paused" if row["is_paused"] else ""
         typer.echo(f"{row['federation']} as {row['site_id']}: {states}{stopped}")
+        if row["next_opening"] and row["next_opening"] > time_text(_now()):
+            typer.echo(f"  outside its hours; tasks are answered again from {row['next_opening']}")
         if row["last_error"]:
             typer.echo(f"  {row['last_error']}")
     if not found:
