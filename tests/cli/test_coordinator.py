@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from carried import POLICY
@@ -97,6 +98,15 @@ def test_no_secret_is_ever_said_even_where_a_command_fails(machines, tmp_path):
     assert invite["payload"] not in everything
     logs = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix in (".log", ".jsonl")]
     assert not any(secret in path.read_text() for path in logs for secret in secrets)
+
+
+def test_a_site_outside_its_hours_says_when_it_opens(machines, tmp_path):
+    centre, oslo, _ = machines
+    enrol(centre, oslo)
+    opens = (datetime.now(UTC) + timedelta(hours=2)).hour
+    policy = tmp_path / "oslo" / "site" / "federations" / "north" / "policy.toml"
+    policy.write_text(f'[hours]\nwindows = ["{opens:02}:00-{opens:02}:30 utc"]\n')
+    assert f"T{opens:02}:00:00Z" in oslo("site", "status").out
 
 
 def test_words_that_differ_are_an_error_with_a_way_out(machines):

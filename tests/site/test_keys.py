@@ -87,3 +87,15 @@ def test_the_folder_of_a_key_may_be_somebody_elses_to_choose(tmp_path):
     before = tmp_path.stat().st_mode
     make_key(Path(tmp_path) / "officer.key", purpose="officer", federation="north")
     assert tmp_path.stat().st_mode == before
+
+
+@posix
+def test_a_key_of_another_user_is_refused(path, monkeypatch):
+    make_key(path, **NAMES)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        own = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    with pytest.raises(KeyFileError, match="another user"):
+        read_key(path, **NAMES)

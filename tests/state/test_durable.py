@@ -1,5 +1,6 @@
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +18,26 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert durable.write_atomically(path, put(b"new")) == "3"
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_those_who_write_once_one_wins_and_there_is_no_half_file(tmp_path):
+    path = tmp_path / "file"
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda n: durable.write_once(path, b"%d" % n * 50), range(16)))
+    assert found.count(True) == 1 and path.read_bytes() == b"%d" % found.index(True) * 50
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("point", ["before link"])
+def test_a_crash_while_writing_once_leaves_nothing(tmp_path, monkeypatch, point):
+    def crash(name):
+        if name == point:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(durable, "on_write_point", crash)
+    with pytest.raises(StorageError, match="disk is full"):
+        durable.write_once(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])

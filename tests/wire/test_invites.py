@@ -140,7 +140,14 @@ def test_no_bytes_raise_anything_but_a_refusal(data):
 
 @pytest.mark.parametrize(
     "addresses",
-    [[], ["http://hub.example.org"], ["https://me:secret@hub.example.org"], ["https://"], ["x"]],
+    [
+        [],
+        ["http://hub.example.org"],
+        ["https://me:secret@hub.example.org"],
+        ["https://"],
+        ["https://["],
+        ["x"],
+    ],
 )
 def test_an_invite_holds_https_addresses_without_a_login(addresses):
     options = {"addresses": addresses, "tls_ca_sha256": "", "now": NOW}

@@ -225,6 +225,11 @@ def test_a_signed_list_with_strange_fields_is_refused(changes):
     assert reason_of(first, forged(begun(), **changes)) == "fields"
 
 
+def test_a_list_with_a_key_that_binds_nobody_is_refused():
+    weak = {**vars(member()), "request_key": "00" * 32}
+    assert reason_of(first, forged(begun(), sites=[weak])) == "signature"
+
+
 def test_rows_out_of_order_are_refused():
     two = admit(with_oslo(), member("bergen", first=30), valid_until=LATER)
     backwards = forged(two, sites=list(reversed(two.fields["sites"])))

@@ -154,3 +154,15 @@ def test_keys_are_equal_by_their_bytes_and_show_no_secret():
     again = VerifyKey(drawn.public.to_bytes())
     assert again == drawn.public and len({again, drawn.public}) == 1 and again != drawn
     assert drawn.to_bytes().hex() not in repr(drawn) + str(drawn) + repr(drawn.public)
+
+
+@pytest.mark.parametrize("text", ["", "ab", "AB" * 32, "zz" * 32])
+def test_a_key_is_32_bytes_in_lower_case(text):
+    with pytest.raises(UpdateError):
+        VerifyKey.from_hex(text)
+
+
+def test_a_key_id_that_is_none_is_refused():
+    value = json.loads(dsse_sign(KIND, b"x", ONE))
+    value["signatures"][0]["keyid"] = "one"
+    assert refused(canonical_json(value)) == "canonical"
