@@ -17,6 +17,7 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hospitium.engines.hub.backend import Backend
 from hospitium.engines.hub.errors import answer_error, not_found
@@ -263,6 +264,8 @@ class Hub:
                 piece = await asyncio.wait_for(anext(stream, None), self._limits.body_s)
             except TimeoutError:
                 raise HubError("slow", "The body stopped coming.", status=408) from None
+            except ClientDisconnect:
+                raise HubError("slow", "The body was cut off.", status=408) from None
             if piece is None:
                 return pieces
             size += len(piece)

@@ -106,8 +106,10 @@ class ReplayWindow:
             self.bits = ((self.bits << shift) | 1) & ((1 << WINDOW) - 1)
             self.newest = counter
             return True
+        if counter < 1 or self.newest - counter >= WINDOW:
+            return False
         bit = 1 << (self.newest - counter)
-        if counter < 1 or self.newest - counter >= WINDOW or self.bits & bit:
+        if self.bits & bit:
             return False
         self.bits |= bit
         return True

@@ -1,0 +1,131 @@
+"""A line that breaks: what had arrived is not sent again, and the call returns in the end."""
+
+import threading
+
+import numpy as np
+import pytest
+from hub_federation import Running
+from relay import CuttingRelay
+
+from hospitium.engines.hub.client import HubClient, StoppedError
+from hospitium.engines.hub.messages import Receipt, Reply
+from hospitium.errors import CorruptedError, HubError
+from hospitium.state.hub_store import OpenTask
+from hospitium.state.uploads import MIN_CHUNK_BYTES
+from hospitium.wire.canonical import digest
+
+SITE = "site-1"
+NONCE = "a" * 64
+NUM_CHUNKS = 6
+MODEL = np.random.default_rng(3).bytes(NUM_CHUNKS * MIN_CHUNK_BYTES - 77)
+
+
+@pytest.fixture
+def running(tmp_path):
+    running = Running(place=tmp_path, site_ids=[SITE])
+    path = tmp_path / "model"
+    path.write_bytes(MODEL)
+    task = OpenTask(
+        run_id="r", site_id=SITE, nonce=NONCE, envelope=b"t", blob=digest(MODEL),
+        upload_bytes=len(MODEL),
+    )  # fmt: skip
+    running.backend.enqueue([task], blob=path)
+    yield running
+    running.stop()
+
+
+def client_of(running, *, port=None, stop=None):
+    url = f"https://127.0.0.1:{port or running.port}"
+    connection = running.connection(url=url, chunk_bytes=MIN_CHUNK_BYTES, timeout_s=20.0)
+    return HubClient(connection, key=running.request_key(SITE), stop=stop)
+
+
+def hand_in(running, client, tmp_path):
+    file = tmp_path / "update"
+    file.write_bytes(MODEL)
+    statement = Reply(kind="update", nonce=NONCE, content=b"u").signed(running.signing_key(SITE))
+    receipt = client.upload(file, digest(MODEL), statement)
+    Receipt.opened(receipt, key=running.key.public, site_id=SITE, statement=statement)
+    (stored,) = running.backend.answers(NONCE, after=0, wait_s=0)
+    assert running.backend.received(stored).read_bytes() == MODEL
+
+
+def test_an_upload_arrives_with_a_receipt(running, tmp_path):
+    client = client_of(running)
+    hand_in(running, client, tmp_path)
+    client.close()
+
+
+def test_an_upload_that_is_cut_at_every_chunk_goes_on_where_it_was(running, tmp_path):
+    cuts = [(round((index + 0.5) * MIN_CHUNK_BYTES), 1 << 60) for index in (1, 1, 2, 1, 0)]
+    relay = CuttingRelay(running.port, cut_after=cuts)
+    client = client_of(running, port=relay.port)
+    hand_in(running, client, tmp_path)
+    assert relay.num_cuts == len(cuts)
+    again = relay.to_server - len(MODEL)
+    assert again < (len(cuts) + 2) * MIN_CHUNK_BYTES
+    client.close()
+    relay.close()
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(running, tmp_path):
+    cuts = [(1 << 60, size) for size in (150_000, 50_000, 10, 200_000)]
+    relay = CuttingRelay(running.port, cut_after=cuts)
+    client = client_of(running, port=relay.port)
+    client.fetch(digest(MODEL), tmp_path / "got", size_bytes=len(MODEL))
+    assert (tmp_path / "got").read_bytes() == MODEL
+    assert relay.num_cuts == len(cuts)
+    client.close()
+    relay.close()
+
+
+def test_a_download_goes_on_with_what_an_earlier_process_fetched(running, tmp_path):
+    (tmp_path / "got.part").write_bytes(MODEL[:100_000])
+    client = client_of(running)
+    client.fetch(digest(MODEL), tmp_path / "got", size_bytes=len(MODEL))
+    assert (tmp_path / "got").read_bytes() == MODEL
+    client.close()
+
+
+def test_a_download_of_other_bytes_is_deleted(running, tmp_path):
+    (tmp_path / "got.part").write_bytes(b"other" * 100)
+    client = client_of(running)
+    with pytest.raises(CorruptedError):
+        client.fetch(digest(MODEL), tmp_path / "got", size_bytes=len(MODEL))
+    assert not list(tmp_path.glob("got*"))
+    client.close()
+
+
+def test_an_upload_goes_on_after_the_hub_was_started_anew(running, tmp_path):
+    client = client_of(running)
+    file = tmp_path / "update"
+    file.write_bytes(MODEL)
+    client._send_chunks(file, digest(MODEL), chunk_bytes=MIN_CHUNK_BYTES, here={3, 4, 5})
+    running.stop_server()
+    anew = Running(place=tmp_path, site_ids=[SITE], port=running.port)
+    assert client._here(digest(MODEL)) == (MIN_CHUNK_BYTES, {0, 1, 2})
+    hand_in(anew, client, tmp_path)
+    client.close()
+    anew.stop()
+
+
+def test_a_call_waits_for_a_hub_that_is_not_there_yet_and_ends_when_it_is_stopped(running):
+    stop = threading.Event()
+    client = client_of(running, stop=stop)
+    running.stop_server()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(StoppedError):
+        client.tasks(after=0, wait_s=0)
+    client.close()
+
+
+def test_a_refusal_is_said_at_once(running, tmp_path):
+    client = client_of(running)
+    with pytest.raises(HubError) as caught:
+        client.fetch("0" * 64, tmp_path / "got", size_bytes=5)
+    assert caught.value.reason == "not_found"
+    running.members.clear()
+    with pytest.raises(HubError) as caught:
+        client.tasks(after=0, wait_s=0)
+    assert caught.value.reason == "signature"
+    client.close()

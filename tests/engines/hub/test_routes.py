@@ -1,0 +1,272 @@
+"""Over real TLS: who may do what, and that nobody can do it in another's name."""
+
+import hashlib
+import socket
+import ssl
+
+import httpx
+import pytest
+from hub_federation import Running
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hospitium.engines.hub.limits import Limits
+from hospitium.engines.hub.messages import Receipt, Reply
+from hospitium.engines.hub.requests import HEADER, Question, Signer
+from hospitium.state.hub_store import OpenTask
+from hospitium.state.uploads import MIN_CHUNK_BYTES
+from hospitium.wire.canonical import digest
+from hospitium.wire.signing import SigningKey
+
+SITES = ("site-1", "site-2", "site-3")
+MODEL = b"model" * 1000
+DATA = b"x" * (MIN_CHUNK_BYTES + 10)
+
+
+class World:
+    """A hub with a task of its own for each site, and a caller that signs for anyone."""
+
+    def __init__(self, place, **limits) -> None:
+        self.running = Running(place=place, site_ids=SITES, limits=Limits(**limits))
+        self.http = httpx.Client(
+            base_url=self.running.url,
+            verify=ssl.create_default_context(cafile=str(self.running.ca)),
+        )
+        self.signers = {}
+        for site_id in SITES:
+            path = place / f"model of {site_id}"
+            path.write_bytes(self.model(site_id))
+            self.running.backend.enqueue([self.task(site_id)], blob=path)
+
+    def model(self, site_id) -> bytes:
+        return MODEL + site_id.encode()
+
+    def nonce(self, site_id) -> str:
+        return digest(site_id.encode())
+
+    def task(self, site_id) -> OpenTask:
+        return OpenTask(
+            run_id=f"run-{site_id}",
+            site_id=site_id,
+            nonce=self.nonce(site_id),
+            envelope=b"for " + site_id.encode(),
+            blob=digest(self.model(site_id)),
+            upload_bytes=len(DATA),
+        )
+
+    def statement(self, site_id, *, nonce=None, key=None, content=b"done") -> bytes:
+        reply = Reply(kind="update", nonce=nonce or self.nonce(site_id), content=content)
+        return reply.signed(key or self.running.signing_key(site_id))
+
+    def header(self, site_id, method, path, query="", *, content=b"", key=None) -> str:
+        name = site_id if key is None else f"{site_id} with another key"
+        if name not in self.signers:
+            challenge = self.http.get("/v1/challenge").json()["challenge"]
+            self.signers[name] = Signer(key or self.running.request_key(site_id), challenge)
+        signer = self.signers[name]
+        sha256 = hashlib.sha256(content).hexdigest()
+        question = Question(method=method, path=path, query=query)
+        return signer.header(question, content_sha256=sha256)
+
+    def call(self, site_id, method, path, query="", *, content=b"", key=None, **headers):
+        header = self.header(site_id, method, path, query, content=content, key=key)
+        url = f"{path}?{query}" if query else path
+        return self.http.request(method, url, content=content, headers={HEADER: header, **headers})
+
+    def chunk(self, site_id, index, data=DATA, *, name=None):
+        piece = data[index * MIN_CHUNK_BYTES : (index + 1) * MIN_CHUNK_BYTES]
+        path = f"/v1/uploads/{name or digest(data)}/chunks/{index}"
+        query = f"total={len(data)}&size={MIN_CHUNK_BYTES}"
+        return self.call(site_id, "PUT", path, query, content=piece)
+
+    def stop(self) -> None:
+        self.http.close()
+        self.running.stop()
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path, unsigned_per_s=1e6, unsigned_burst=1e6)
+    yield world
+    world.stop()
+
+
+def routes(world, owner):
+    """Return every route, asked for what belongs to one site."""
+    upload = f"/v1/uploads/{digest(DATA)}"
+    query = f"total={len(DATA)}&size={MIN_CHUNK_BYTES}"
+    return {
+        "tasks": ("GET", "/v1/tasks", "after=0&wait=0", b""),
+        "blob": ("GET", f"/v1/blobs/{digest(world.model(owner))}", "", b""),
+        "upload": ("GET", upload, "", b""),
+        "chunk": ("PUT", f"{upload}/chunks/0", query, DATA[:MIN_CHUNK_BYTES]),
+        "complete": ("POST", f"{upload}/complete", "", world.statement(owner)),
+        "envelopes": ("POST", "/v1/envelopes", "", world.statement(owner)),
+    }
+
+
+def test_a_site_does_its_own_things(world):
+    assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").json()["tasks"] == [
+        {"n": 1, "envelope": "for site-1"}
+    ]
+    blob = f"/v1/blobs/{digest(world.model('site-1'))}"
+    assert world.call("site-1", "GET", blob).content == world.model("site-1")
+    part = world.call("site-1", "GET", blob, range="bytes=10-19")
+    assert part.status_code == 206 and part.content == world.model("site-1")[10:20]
+    assert world.call("site-1", "GET", blob, range="bytes=99999-").status_code == 416
+    assert [world.chunk("site-1", index).status_code for index in (1, 0, 0)] == [200] * 3
+    upload = f"/v1/uploads/{digest(DATA)}"
+    assert world.call("site-1", "GET", upload).json()["chunks"] == [[0, 1]]
+    statement = world.statement("site-1")
+    done = world.call("site-1", "POST", f"{upload}/complete", content=statement)
+    assert done.status_code == 200
+    receipt = Receipt.opened(
+        done.content, key=world.running.key.public, site_id="site-1", statement=statement
+    )
+    assert receipt.index == 1
+    again = world.call("site-1", "POST", f"{upload}/complete", content=statement)
+    assert again.content == done.content
+    assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 204
+
+
+@given(
+    pair=st.sampled_from([(a, b) for a in SITES for b in SITES if a != b]),
+    route=st.sampled_from(["tasks", "blob", "upload", "chunk", "complete", "envelopes"]),
+)
+@settings(
+    max_examples=18, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_nobody_reads_fills_blocks_or_acknowledges_what_is_anothers(world, pair, route):
+    owner, other = pair
+    world.chunk(owner, 0)
+    before = world.call(owner, "GET", f"/v1/uploads/{digest(DATA)}").json()
+    method, path, query, content = routes(world, owner)[route]
+    response = world.call(other, method, path, query, content=content)
+    if route == "tasks":
+        assert owner not in response.text
+    elif route == "blob":
+        assert response.status_code == 404
+        unknown = world.call(other, "GET", f"/v1/blobs/{'0' * 64}")
+        assert (unknown.status_code, unknown.json()) == (404, response.json())
+    elif route in ("complete", "envelopes"):
+        assert response.status_code == 400  # its statement is not signed by the caller
+        own_key = world.statement(owner, key=world.running.signing_key(other))
+        foreign = world.call(other, "POST", "/v1/envelopes", content=own_key)
+        missing = world.statement(other, nonce="0" * 64)
+        unknown = world.call(other, "POST", "/v1/envelopes", content=missing)
+        assert (foreign.status_code, foreign.json()) == (404, unknown.json())
+    assert world.call(owner, "GET", f"/v1/uploads/{digest(DATA)}").json() == before
+    assert [task.site_id for task in world.running.backend.tasks(owner, after=0)] == [owner]
+
+
+@pytest.mark.parametrize("route", ["tasks", "blob", "upload", "chunk", "complete", "envelopes"])
+def test_replayed_unsigned_and_wrongly_signed_requests_are_401(world, route):
+    method, path, query, content = routes(world, "site-1")[route]
+    url = f"{path}?{query}" if query else path
+    header = world.header("site-1", method, path, query, content=content)
+    stranger = world.header("", method, path, query, content=content, key=SigningKey.generate())
+    assert world.http.request(
+        method, url, content=content, headers={HEADER: header}
+    ).is_success or (route in ("upload", "complete"))
+    for headers in ({HEADER: header}, {}, {HEADER: "x"}, {HEADER: stranger}):
+        response = world.http.request(method, url, content=content, headers=headers)
+        assert response.status_code == 401
+        assert set(response.json()) == {"ok", "code", "reason", "error"}
+
+
+@pytest.mark.parametrize("route", ["chunk", "complete", "envelopes"])
+def test_a_body_that_was_not_signed_is_401_and_changes_nothing(world, route):
+    method, path, query, content = routes(world, "site-1")[route]
+    header = world.header("site-1", method, path, query, content=content)
+    url = f"{path}?{query}" if query else path
+    other = content[:-1] + b"!"
+    response = world.http.request(method, url, content=other, headers={HEADER: header})
+    assert response.status_code == 401
+    assert world.running.backend.chunks("site-1", digest(DATA)) is None
+    assert len(world.running.backend.tasks("site-1", after=0)) == 1
+
+
+def test_a_revoked_site_is_refused_at_once(world):
+    assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 200
+    del world.running.members["site-1"]
+    assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 401
+
+
+def test_other_bytes_for_a_chunk_or_a_seat_are_409_and_noted(world):
+    assert world.chunk("site-1", 0).status_code == 200
+    other = world.chunk("site-1", 0, b"y" * len(DATA), name=digest(DATA))
+    assert other.status_code == 409
+    first = world.statement("site-1")
+    assert world.call("site-1", "POST", "/v1/envelopes", content=first).status_code == 200
+    second = world.statement("site-1", content=b"else")
+    assert world.call("site-1", "POST", "/v1/envelopes", content=second).status_code == 409
+    assert len(world.running.backend.conflicts("site-1")) == 2
+
+
+def test_a_file_of_another_digest_gets_no_receipt_ever(world):
+    name = "d" * 64
+    for index in (0, 1):
+        assert world.chunk("site-1", index, name=name).status_code == 200
+    for _ in range(2):
+        response = world.call(
+            "site-1", "POST", f"/v1/uploads/{name}/complete", content=world.statement("site-1")
+        )
+        assert response.status_code == 422 and response.json()["reason"] == "blob_digest"
+
+
+def test_too_much_is_refused_before_it_is_read(world):
+    large = "total=99999999999&size=1048576"
+    path = f"/v1/uploads/{digest(DATA)}/chunks/0"
+    assert world.call("site-1", "PUT", path, large, content=b"x").status_code == 413
+    assert world.call("site-1", "GET", "/v1/tasks", "a=" + "x" * 600).status_code == 431
+    header = world.header("site-1", "POST", "/v1/envelopes")
+    context = ssl.create_default_context(cafile=str(world.running.ca))
+    with (
+        socket.create_connection(("127.0.0.1", world.running.port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as line,
+    ):
+        head = f"POST /v1/envelopes HTTP/1.1\r\nhost: x\r\ncontent-length: {1 << 40}\r\n"
+        line.sendall(f"{head}{HEADER}: {header}\r\n\r\n".encode())
+        assert line.recv(100).startswith(b"HTTP/1.1 413")
+    chunked = world.http.post("/v1/envelopes", headers={HEADER: header}, content=iter([b"x"]))
+    assert chunked.status_code == 411
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json"), ("DELETE", "/v1/tasks"),
+        ("GET", "/v1/blobs/..%2f..%2fhub.sqlite"), ("GET", "/v1/uploads/x"),
+        ("PUT", "/v1/uploads/x/chunks/nan"),
+    ],
+)  # fmt: skip
+def test_what_is_no_route_is_not_there(world, method, path):
+    assert world.http.request(method, path).status_code == 401
+    response = world.call("site-1", method, path)
+    assert response.status_code in (404, 405) and response.json()["reason"] == "not_found"
+
+
+def test_a_flood_of_one_site_is_429_and_does_not_stop_another(tmp_path):
+    world = World(tmp_path, requests_per_s=1.0, burst=20.0, unsigned_burst=1e6)
+    try:
+        codes = [world.call("site-1", "GET", "/v1/tasks", "after=9&wait=0") for _ in range(40)]
+        refused = [response for response in codes if response.status_code == 429]
+        assert len(refused) >= 10 and all(int(r.headers["retry-after"]) >= 1 for r in refused)
+        assert world.call("site-2", "GET", "/v1/tasks", "after=0&wait=0").status_code == 200
+    finally:
+        world.stop()
+
+
+def test_a_flood_that_nobody_signed_is_429_and_signed_requests_pass(tmp_path):
+    world = World(tmp_path, unsigned_per_s=0.1, unsigned_burst=20.0)
+    try:
+        world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0")
+        signer = world.signers["site-1"]
+        codes = {world.http.get("/v1/tasks").status_code for _ in range(40)}
+        assert codes == {401, 429}
+        question = Question(method="GET", path="/v1/tasks", query="after=0&wait=0")
+        header = signer.header(question, content_sha256=digest(b""))
+        response = world.http.get("/v1/tasks?after=0&wait=0", headers={HEADER: header})
+        assert response.status_code == 200
+    finally:
+        world.stop()
