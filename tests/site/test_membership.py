@@ -72,8 +72,6 @@ def test_two_processes_may_speak_at_once(north):
         federation=NAME, site_id="oslo", plan_digest=plan, approver="Kari", time=time_text(NOW)
     )
     place.say(said)
-    (place.folder / "said" / "000001-withdrawal.dsse").rename(
-        place.folder / "said" / "000002-withdrawal.dsse"
-    )
+    (place.folder / "said" / "000001.dsse").rename(place.folder / "said" / "000002.dsse")
     place.say(said)
     assert [number for number, _ in place.untold()] == [2, 3]

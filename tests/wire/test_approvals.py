@@ -59,7 +59,7 @@ def reason_of(call, *args, **options):
 def test_what_a_site_says_reads_back_the_same(said):
     envelope = sign_said(said, key(10))
     assert open_said(envelope, type(said), MEMBERS, site_id="oslo") == said
-    own = open_own(envelope, type(said), key(10).public, federation="north", site_id="oslo")
+    own = open_own(envelope, key(10).public, federation="north", site_id="oslo")
     assert own == said
 
 
@@ -72,6 +72,19 @@ def test_a_statement_in_another_sites_name_is_refused():
 def test_the_request_key_signs_no_approval():
     envelope = sign_said(APPROVAL, key(11))
     assert reason_of(open_said, envelope, Approval, MEMBERS, site_id="oslo") == "signature"
+
+
+@pytest.mark.parametrize(
+    ("envelope", "reason"),
+    [
+        (b"{}", "canonical"),
+        (sign_plan(b"{}", key(10)), "fields"),
+        (sign_said(APPROVAL, key(30)), "signature"),
+    ],
+)
+def test_what_the_site_did_not_say_is_not_read_from_its_disk(envelope, reason):
+    names = {"federation": "north", "site_id": "oslo"}
+    assert reason_of(open_own, envelope, key(10).public, **names) == reason
 
 
 def test_a_refusal_is_never_read_as_an_approval():

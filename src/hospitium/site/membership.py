@@ -25,9 +25,7 @@ from hospitium.state.chain import Chain
 from hospitium.wire import statement
 from hospitium.wire.approvals import (
     Approval,
-    Refusal,
     Said,
-    Withdrawal,
     open_own,
     open_plan,
     sign_said,
@@ -35,13 +33,6 @@ from hospitium.wire.approvals import (
 from hospitium.wire.canonical import canonical_json
 from hospitium.wire.members import Member, Members, Purpose
 from hospitium.wire.signing import SigningKey
-
-_KINDS: dict[str, type[Approval] | type[Refusal] | type[Withdrawal]] = {
-    "approval": Approval,
-    "refusal": Refusal,
-    "withdrawal": Withdrawal,
-}
-
 
 _FILES: dict[Purpose, KeyPurpose] = {"signing": "site-signing", "request": "site-request"}
 
@@ -208,10 +199,9 @@ class Membership:
     def say(self, said: Said) -> bytes:
         """Sign what a person here said and keep it, durably; return what may travel."""
         envelope = sign_said(said, self.signing_key())
-        kind = next(name for name, cls in _KINDS.items() if isinstance(said, cls))
         durable.make_folder(self.folder / "said")
         number = len(list((self.folder / "said").glob("*.dsse"))) + 1
-        while not durable.write_once(self.folder / "said" / f"{number:06d}-{kind}.dsse", envelope):
+        while not durable.write_once(self.folder / "said" / f"{number:06d}.dsse", envelope):
             number += 1
         return envelope
 
@@ -235,12 +225,10 @@ class Membership:
         key, settings = self.signing_key().public, self.settings
         found: list[Said] = []
         for path in sorted((self.folder / "said").glob("*.dsse")):
-            kind = _KINDS[path.stem.split("-")[1]]
             with suppress(TrustError):
                 found.append(
                     open_own(
                         path.read_bytes(),
-                        kind,
                         key,
                         federation=settings.federation,
                         site_id=settings.site_id,
@@ -253,7 +241,7 @@ class Membership:
         path = self.folder / "told"
         told = int(path.read_text()) if path.is_file() else 0
         paths = sorted((self.folder / "said").glob("*.dsse"))
-        numbered = [(int(path.stem.split("-")[0]), path) for path in paths]
+        numbered = [(int(path.stem), path) for path in paths]
         return [(number, path.read_bytes()) for number, path in numbered if number > told]
 
     def mark_told(self, number: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hospitium.errors import TrustError, UpdateError
 from hospitium.wire import statement
 from hospitium.wire.members import Members
-from hospitium.wire.signing import SigningKey, VerifyKey, dsse_sign, dsse_verify
+from hospitium.wire.signing import SigningKey, VerifyKey, dsse_sign, dsse_type, dsse_verify
 from hospitium.wire.statement import Check, is_count, is_hex, is_id, is_text, is_time
 
 PLAN = statement.media_type("plan")
@@ -125,12 +125,22 @@ def open_said(envelope: bytes, kind: type[_Kind], members: Members, *, site_id: 
     return _opened(envelope, kind, key, federation=members.federation, site_id=site_id)
 
 
-def open_own(
-    envelope: bytes, kind: type[_Kind], key: VerifyKey, *, federation: str, site_id: str
-) -> _Kind:
-    """Return what this site itself said, from its own disk; see `open_said`."""
+def open_own(envelope: bytes, key: VerifyKey, *, federation: str, site_id: str) -> Said:
+    """Return what this site itself said, from its own disk; see `open_said`.
+
+    Raises:
+        TrustError: It was changed, or another key signed it.
+    """
+    try:
+        claimed = dsse_type(envelope)
+    except UpdateError as error:
+        raise TrustError(error.reason, f"A statement was refused: {error}") from error
+    kind = next((k for k, name in _KINDS.items() if statement.media_type(name) == claimed), None)
+    if kind is None:
+        raise TrustError("fields", "A statement was refused: it is nothing that a site says.")
     keys = {key.key_id: key}
-    return _opened(envelope, kind, keys, federation=federation, site_id=site_id)
+    found: Said = _opened(envelope, kind, keys, federation=federation, site_id=site_id)
+    return found
 
 
 def _opened(

@@ -233,9 +233,9 @@ def dsse_payload(envelope: bytes) -> bytes:
     return _open(envelope)[1]
 
 
-def dsse_key_ids(envelope: bytes) -> frozenset[str]:
-    """Return the ids of the keys whose signatures an envelope claims to hold; not verified."""
-    return frozenset(_open(envelope)[2])
+def dsse_type(envelope: bytes) -> str:
+    """Return the payload type that an envelope claims to have; not verified."""
+    return _open(envelope)[0]
 
 
 def _envelope(payload_type: str, payload: bytes, signatures: Mapping[str, bytes]) -> bytes:
