@@ -51,17 +51,18 @@ def prepare_run(
 
     Raises:
         PlanError: The plan has problems.
-        UsageError: The sites file has.
+        UsageError: The sites file has, or the name cannot name a run.
         DataError: A site's data cannot be used with this plan.
         ReaderError: A site's reader is not the expected one.
     """
     plugin = load_plugin(plugin_path.resolve()) if plugin_path else Plugin()
     plan = with_plugin(load_plan(plan_path), plugin)
+    run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    home.free_run(run_id)  # before hours of reading, as are the next lines
     sources = find_sources(home, read_sites(sites_path))
     require_free_names(source.site_id for source in sources)
-    admit_local(source.site_id for source in sources)  # before hours of reading
+    admit_local(source.site_id for source in sources)
     check_plan(plan, num_sites=len(sources), extra=plugin.extra)
-    run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with new_run(home, run_id, out=out) as folder:
         parts = {source.site_id: _read(plan, source, home=home, say=say) for source in sources}
         given = _given(parts)
