@@ -73,9 +73,23 @@ def test_the_same_name_is_added_twice_only_for_the_same_files(call, pictures, tm
     assert said.status == 1 and "E301" in said.err and "other files" in said.err
 
 
+def test_a_data_set_without_labels_says_so_and_one_with_them_shows_where(call, pictures, tmp_path):
+    folder = pictures(2)
+    assert "It has no labels" in call("site", "data", "add", "bare", folder).out
+    (tmp_path / "truth.csv").write_text("file,label\n0000.png,a\n0001.png,b\n")
+    added = call("site", "data", "add", "xrays", folder, "--labels", "truth.csv").out
+    assert "no labels" not in added
+    assert 'In a sites file: data = "xrays"' in call("site", "data", "scan", "xrays").out
+    assert "truth.csv" in call("site", "data", "show", "xrays").out
+    assert "sites file" not in call("site", "data", "scan", folder).out
+    (folder / "labels.csv").write_text("file,label\n0000.png,a\n")
+    assert "no labels" not in call("site", "data", "add", "more", folder).out
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        ("add", "xrays", ".", "--labels", "."),
         ("scan", "nowhere"),
         ("show", "nowhere"),
         ("add", "xrays", "nowhere"),

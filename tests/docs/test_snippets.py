@@ -8,7 +8,7 @@ from pages import DOCS, all_blocks, name_of
 
 from hospitium.imaging.sources.pacs import parse_pacs_settings
 from hospitium.operations.cohorts import parse_rules
-from hospitium.operations.runs import read_sites
+from hospitium.operations.site_sources import read_sites
 from hospitium.plan import parse_plan
 
 PLUGIN = DOCS / "tutorial" / "own_model_plugin.py"

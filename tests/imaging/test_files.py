@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hospitium.imaging.files import parse_image, read_file, read_image
+from hospitium.imaging.files import parse_image, read_file
 from hospitium.imaging.instance import Instance, Limits, Skip
 
 
@@ -82,7 +82,7 @@ def test_content_decides_not_the_name(tmp_path, dicom, png, ramp):
     assert read_file(tmp_path / "a.png").facts.modality == "DX"
     np.testing.assert_array_equal(read_file(tmp_path / "b.dcm").values[0], ramp)
     assert read_file(tmp_path / "c.jpg").reason == "not_an_image"
-    assert read_image(tmp_path / "gone.png").reason == "unreadable_file"
+    assert read_file(tmp_path / "gone.png").reason == "unreadable_file"
 
 
 @settings(

@@ -9,12 +9,16 @@ import pydicom
 import pytest
 
 from hospitium.imaging.header import age_band
-from hospitium.imaging.instance import Header, ReadOptions, Skip, unusable
+from hospitium.imaging.instance import Header, ReadOptions, Skip, is_constant, unusable
 from hospitium.imaging.reading import parse_dicom, read_dicom, read_header
 
 RAW = {"PresentationIntentType": "FOR PROCESSING"}
 TAKE_RAW = ReadOptions(take_raw=True)
 SC = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def refusal(instance):
+    return unusable(instance.cautions, is_constant=is_constant(instance))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,8 @@ def test_the_spacing_of_a_projection_has_its_kind(dicom, ramp, attributes, dista
         ("", ""),
         ("old", ""),
         ("65", ""),
+        ("9" * 400 + "Y", ""),  # beyond a float
+        ("9" * 5000 + "Y", ""),  # beyond what Python turns into a number
     ],
 )
 def test_ages_are_known_in_bands_of_ten_years(age, band):
@@ -108,8 +114,8 @@ def test_text_burnt_into_the_pixels_is_a_caution_and_its_absence_unknown(dicom, 
     yes, no, absent = (
         parse_dicom(dicom(ramp, BurnedInAnnotation=said)) for said in ("YES", "NO", None)
     )
-    assert unusable(yes).reason == "burned_in"
-    assert (unusable(no), unusable(absent)) == (None, None)
+    assert refusal(yes).reason == "burned_in"
+    assert (refusal(no), refusal(absent)) == (None, None)
     assert "burned_in_unknown" in absent.notes
     assert "burned_in_unknown" not in no.notes + yes.notes
 
@@ -150,6 +156,7 @@ def test_monochrome1_of_a_projection_is_turned_over(dicom, ramp, modality):
         ({"Modality": "CT", "RescaleSlope": "1", "RescaleIntercept": "0"}, False),
         ({"Modality": "OT", "SOPClassUID": SC}, True),
         ({"Modality": "OT", "SOPClassUID": SC + ".2"}, True),
+        ({"Modality": "OP", "SOPClassUID": SC + "7.1.5.1"}, False),  # an eye's photograph
     ],
 )
 def test_other_modalities_keep_their_values_but_for_captures(dicom, ramp, attributes, inverted):
@@ -159,8 +166,8 @@ def test_other_modalities_keep_their_values_but_for_captures(dicom, ramp, attrib
 
 def test_detector_data_is_no_case_unless_it_is_asked_for(dicom, ramp):
     raw = dicom(ramp, PixelIntensityRelationshipSign=-1, **RAW)
-    assert unusable(parse_dicom(raw)).reason == "raw_detector"
-    assert unusable(parse_dicom(raw, options=TAKE_RAW)) is None
+    assert refusal(parse_dicom(raw)).reason == "raw_detector"
+    assert refusal(parse_dicom(raw, options=TAKE_RAW)) is None
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -289,3 +296,15 @@ def test_a_file_that_is_no_image_has_no_header(dicom, ramp, tmp_path):
         header, whole = read_header(path), read_dicom(path)
         assert isinstance(header, Skip)
         assert header.reason == whole.reason
+
+
+def test_no_text_of_a_header_can_steer_a_terminal(dicom, ramp):
+    raw = dicom(ramp, Manufacturer="\x1b[2JAlder\x07")
+    assert parse_dicom(raw).facts.manufacturer == "\ufffd[2JAlder\ufffd"
+
+
+def test_a_photograph_is_not_turned_as_a_radiograph_is(dicom, ramp):
+    photograph = {"Modality": "OP", "SOPClassUID": SC + "7.1.5.1"}
+    found = parse_dicom(dicom(ramp, PatientOrientation=["R", "F"], **photograph))
+    assert "flipped" not in found.notes and found.facts.spacing_kind == ""
+    np.testing.assert_array_equal(found.values[0], ramp)

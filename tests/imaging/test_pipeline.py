@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hospitium.errors import UsageError
+from hospitium.imaging.fitting import fit
 from hospitium.imaging.instance import Facts, Instance
 from hospitium.imaging.pipeline import Harmonise
 
@@ -93,6 +95,16 @@ def test_growing_interpolates_between_pixel_centres():
 def test_an_oblong_image_is_padded_with_0_about_its_centre():
     result = Harmonise(size=(4, 4)).apply(instance(np.full((8, 4), 255.0)))
     np.testing.assert_array_equal(result[0], [[0, 1, 1, 0]] * 4)
+
+
+def test_a_long_strip_is_shrunk_before_it_is_padded():
+    strip = np.full((3, 40_000), 0.5, np.float32)
+    tracemalloc.start()
+    result = fit(strip, (224, 224), background=0.0, ends=(0.0, 1.0))
+    assert tracemalloc.get_traced_memory()[1] < 20 * strip.nbytes
+    tracemalloc.stop()
+    assert result.shape == (224, 224)
+    assert np.count_nonzero(result) == 224 and result.max() == pytest.approx(0.5, abs=1e-5)
 
 
 def test_an_image_of_the_right_size_is_only_scaled():

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
 
-from hospitium.imaging.instance import Instance, Limits, Skip, unusable
+from hospitium.imaging.instance import Instance, Limits, Skip, is_constant, unusable
 from hospitium.imaging.reading import parse_dicom, read_dicom
 
 CT, SEG, RTDOSE = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "66.4", "481.2"))
@@ -173,7 +173,7 @@ def test_what_cannot_be_trusted_is_left_out_with_its_reason(dicom, ramp, attribu
 def test_some_images_can_be_read_but_are_no_cases(dicom, ramp, attributes, expected):
     found = parse_dicom(dicom(ramp, **attributes))
     assert isinstance(found, Instance)
-    assert unusable(found).reason == expected
+    assert unusable(found.cautions, is_constant=is_constant(found)).reason == expected
 
 
 def test_a_file_that_cannot_be_opened_is_not_a_data_error(tmp_path):

@@ -362,6 +362,10 @@ def test_an_index_that_is_missing_or_damaged_is_said(tmp_path, images, look):
     with pytest.raises(CorruptedError, match="line 2"):
         summarise(read_index(index))
     assert look(folder)[0].num_read_again == 1
+    index.write_bytes(b"[" * 100_000)
+    with pytest.raises(CorruptedError, match="line 1"):
+        summarise(read_index(index))
+    assert look(folder)[0].num_read_again == 2
 
 
 # --- workers -------------------------------------------------------------------------------------

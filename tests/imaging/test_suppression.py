@@ -75,3 +75,13 @@ def test_a_share_is_a_multiple_of_five_and_never_of_a_handful(part, rest):
         number = int(share.removesuffix(" %"))
         assert number % 5 == 0
         assert abs(number - 100 * part / (part + rest)) <= 2.5
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(10, 500), st.integers(10, 40))
+def test_a_rounded_count_is_near_and_never_small_and_words_stay(count, least):
+    rule = Suppression(least=least)
+    rounded = rule.rounded(max(count, least))
+    assert rounded % least == 0 and rounded >= least
+    assert abs(rounded - max(count, least)) <= least / 2
+    assert rule.rounded(0) == 0 and rule.rounded(HIDDEN) == HIDDEN

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hospitium.imaging.instance import SkipError
 from hospitium.imaging.values import Chain, Lookup, physical_values, stored_values
 
 
@@ -64,3 +66,10 @@ def test_below_air_nothing_of_a_ct_is_valid():
     chain = Chain(bits_stored=16, is_signed=True, is_ct=True)
     _, _, valid = physical_values(np.array([-1025, -1024, 40], np.int16), chain)
     assert valid.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1e38, 0.0), (-1e308, 0.0), (1.0, 1e300)])
+def test_a_rescale_beyond_all_measurements_is_refused_and_makes_no_infinity(slope, intercept):
+    chain = Chain(bits_stored=12, is_signed=False, slope=slope, intercept=intercept)
+    with pytest.raises(SkipError, match="values from"):
+        physical_values(np.arange(4, dtype=np.uint16), chain)

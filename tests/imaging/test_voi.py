@@ -1,6 +1,7 @@
 """Windows and display tables: checked against pydicom's own and against the standard's text."""
 
 import io
+import warnings
 
 import numpy as np
 import pydicom
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
 
-from hospitium.imaging.instance import ReadOptions
+from hospitium.imaging.instance import ReadOptions, Skip
 from hospitium.imaging.reading import parse_dicom
 from hospitium.imaging.voi import Window
 
@@ -110,3 +111,15 @@ def test_a_window_is_not_used_unasked_nor_for_other_modalities(dicom, ramp):
     for modality in ("MR", "PT", "XA"):
         found = parse_dicom(dicom(ramp, Modality=modality, **window), options=APPLY)
         np.testing.assert_array_equal(found.values[0], ramp)
+
+
+@pytest.mark.parametrize("first", [1e300, -1e300, 70_000.0])
+def test_a_table_whose_first_value_no_16_bits_can_say_is_refused(dicom, first):
+    item = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of the type
+        item.add_new(0x00283002, "FD", [4.0, first, 16.0])
+        item.add_new(0x00283006, "OW", np.arange(4, dtype="<u2").tobytes())
+        raw = dicom(np.arange(16, dtype=np.uint16).reshape(4, 4), ModalityLUTSequence=[item])
+    found = parse_dicom(raw)
+    assert isinstance(found, Skip) and found.reason == "bad_attribute"

@@ -10,7 +10,8 @@ from hospitium.errors import DataError, PlanError, StateConflictError, UsageErro
 from hospitium.imaging.cache import read_cases
 from hospitium.operations.finishing import finish_run
 from hospitium.operations.progress import silent
-from hospitium.operations.runs import list_runs, prepare_run, read_sites, show_run, watch_run
+from hospitium.operations.runs import list_runs, prepare_run, show_run, watch_run
+from hospitium.operations.site_sources import read_sites
 from hospitium.plan.writing import to_toml
 from hospitium.state.home import Home, locked
 from hospitium.wire import blob

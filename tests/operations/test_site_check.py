@@ -1,10 +1,12 @@
 """Checking data from the command's side: the report, the exit status, what is remembered."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from hospitium.cli.main import app
@@ -164,3 +166,30 @@ def test_only_names_status_and_suppressed_counts_are_said_to_leave(home, archive
     assert set(told) == {"plan_digest", "status", "least_count", "checks"}
     assert archive.name not in leaving.stdout
     assert told["checks"][5]["counts"]["subjects"]["cells"] == {"normal": 40, "pneumonia": 40}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes: a folder inherits its rights")
+def test_the_report_lies_where_no_other_account_may_look(home, plan, archive):
+    check_data(home, str(archive), plan=plan, workers=0)
+    assert (home.folder / "site").stat().st_mode & 0o077 == 0
+
+
+def test_a_link_to_itself_stops_no_check(home, plan, tmp_path):
+    folder = tmp_path / "links"
+    folder.mkdir()
+    for number in range(2):
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) + number).save(
+            folder / f"{number}.png"
+        )
+    try:
+        (folder / "loop.png").symlink_to("loop.png")
+    except OSError:
+        pytest.skip("this account may not make links")
+    assert check_data(home, str(folder), plan=plan, workers=0)["num_cases"] == 2
+
+
+def test_a_record_of_the_last_check_that_is_damaged_is_none(home, plan, archive):
+    check_data(home, str(archive), plan=plan, workers=0)
+    (record,) = home.folder.rglob("check.json")
+    record.write_bytes(b"[" * 100_000)
+    assert check_data(home, str(archive), plan=plan, workers=0)["num_cases"] == 80

@@ -3,8 +3,9 @@
 The sites' mean change takes the place of the gradient, with the sign turned. Where a site takes
 one step of plain SGD, the mean change is the gradient of one large batch over all sites, and each
 round is the AdamW step (Loshchilov 2019, arXiv:1711.05101) of pooled training: only the drawing of
-batches differs. That is as good as pooled training, at the price of a round for each step. The
-moments stay at the coordinator; a site keeps nothing between rounds.
+batches differs, as long as all sites answer, weights go by cases and no change is clipped. That is
+as good as pooled training, at the price of a round for each step. The moments stay at the
+coordinator; a site keeps nothing between rounds.
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ app = typer.Typer(help="What a federation agrees to run.", no_args_is_help=True)
 def new(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("plan.toml"),
     template: Annotated[
-        str, typer.Option(help="xray-classification, xray-fedprox or fundus-classification.")
+        str,
+        typer.Option(
+            help="xray-classification, xray-fedprox, xray-as-pooled or fundus-classification."
+        ),
     ] = "xray-classification",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -49,7 +49,11 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.")],
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder with the files.")],
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Table with the labels.")
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Labels by file name, accession number or UID. Default: labels.csv in the folder.",
+        ),
     ] = None,
     group_by: Annotated[
         GroupBy, typer.Option(help="What makes a series where DICOM UIDs are missing.")
@@ -65,6 +69,11 @@ def add(
         print_json(next(row for row in list_data_sets(home) if row["name"] == found.name))
         return
     typer.echo(f"{found.name} stands for {found.path}. Nothing was read yet.")
+    if not found.has_labels:
+        typer.echo(
+            "It has no labels: no --labels was given, and there is no labels.csv in the folder. "
+            "To train, add it again under another name with --labels CSV."
+        )
     typer.echo(f"Next: `hospitium site data scan {found.name}`")
 
 
@@ -98,7 +107,7 @@ def scan(
         print_json(published_summary(summary))
     else:
         _tell(published_summary(summary), skip_table(summary))
-        typer.echo(_next_step(source, num_files=summary.num_files))
+        typer.echo(_next_step(source, name=data_set.name, num_files=summary.num_files))
     if summary.num_files == 0:
         raise typer.Exit(_NOTHING_HERE)
 
@@ -127,6 +136,8 @@ def show(
         print_json(shown)
         return
     typer.echo(f"{shown['name'] or source}: {shown['path']}")
+    if shown["labels"]:
+        typer.echo(f"Labels: {shown['labels']}")
     _tell(shown, shown["skips"])
     for row in shown.get("files", []):
         typer.echo(f"  {row['file']}  {row['detail']}".rstrip())
@@ -289,12 +300,13 @@ def _print_records(data_set: DataSet) -> None:
         print_json(record.published())
 
 
-def _next_step(source: str, *, num_files: int) -> str:
+def _next_step(source: str, *, name: str, num_files: int) -> str:
     if num_files == 0:
         return f"{source}: there is no file to read. Check the path."
     return (
         f"Next: `hospitium site data show {source} --reason CODE` names the files of a reason; "
         f"`hospitium site data check {source} --plan PLAN` says whether they will do."
+        + ("" if not name else f'\nIn a sites file: data = "{name}"')
     )
 
 

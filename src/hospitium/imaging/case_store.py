@@ -1,7 +1,7 @@
-"""Harmonised volume cases on disk, one file each, found again by what they were made from.
+"""Harmonised cases on disk, one file each, found again by what they were made from.
 
 A file is named by its key: the reader's version, the plan's steps and the instances that went
-into the case. It holds image, mask and validity as safetensors, and a digest of them. What does
+into the case. It holds its arrays as safetensors, and a digest of them. What does
 not read back as it was written counts as not there, and is made again. Stays at the site.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,15 @@ class CaseStore:
         self._total_bytes = sum(size for _, size, _ in self._files())
 
     def read(self, key: str) -> Harmonised | None:
-        """Return a case, its arrays read-only maps of the file; None where it must be made.
+        """Return a volume; None where it must be made. See `read_arrays`."""
+        arrays = self.read_arrays(key)
+        try:
+            return None if arrays is None else _case(arrays)
+        except (KeyError, ValueError, TypeError):
+            return None
+
+    def read_arrays(self, key: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the arrays of a case, read-only maps of its file; None where it must be made.
 
         The first time in a process every byte is compared with the digest, and again when the
         file has changed; after that a case costs a memory map.
@@ -98,20 +107,23 @@ class CaseStore:
             if self._verified.get(key) != (state.st_size, state.st_mtime_ns):
                 _verify(arrays)
                 self._verified[key] = (state.st_size, state.st_mtime_ns)
-            case = _case(arrays)
             os.utime(path, ns=(time.time_ns(), state.st_mtime_ns))
         except (OSError, CorruptedError, KeyError, ValueError, TypeError):
             return None
-        return case
+        return arrays
 
     def write(self, key: str, case: Harmonised) -> None:
+        """Keep a volume; see `write_arrays`."""
+        self.write_arrays(key, _arrays(case))
+
+    def write_arrays(self, key: str, content: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep a case; what is there under this key is replaced at once. Above the quota: `evict`.
 
         Raises:
             StorageError: The disk refused; what was there is intact.
         """
-        arrays = _arrays(case)
-        arrays[_DIGEST] = np.frombuffer(bytes.fromhex(blob.digest_of(arrays)), np.uint8)
+        digest_sha256 = np.frombuffer(bytes.fromhex(blob.digest_of(content)), np.uint8)
+        arrays = {**content, _DIGEST: digest_sha256}
         path = self._path(key)
         try:
             path.parent.mkdir(exist_ok=True)
@@ -195,6 +207,7 @@ class CaseStore:
         )
 
 
+@lru_cache(maxsize=64)
 def _version(name: str) -> str:
     try:
         return metadata.version(name)

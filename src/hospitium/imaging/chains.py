@@ -20,7 +20,8 @@ _RESCALE, _VOI = "PixelValueTransformationSequence", "FrameVOILUTSequence"
 
 def is_projection(elements: Elements) -> bool:
     """Return whether MONOCHROME1 is about the values, not only a hint for the display."""
-    is_capture = elements.text("SOPClassUID").startswith(_SECONDARY_CAPTURE)
+    sop_class = f"{elements.text('SOPClassUID')}."  # not 1.1.77: photographs, microscopes
+    is_capture = sop_class.startswith(f"{_SECONDARY_CAPTURE}.")
     return is_capture or elements.text("Modality") in _PROJECTIONS
 
 

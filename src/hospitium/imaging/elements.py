@@ -18,6 +18,7 @@ from hospitium.imaging.walking import Place, Walker
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8", "US or SS": "u2"}
 _WORDS = {"OW": "u2", "US": "u2", "SS": "u2", "US or SS": "u2", "US or OW": "u2", "OB": "u1"}
 _BLANK = " \0\t\r\n"
+_CONTROLS = dict.fromkeys((*range(32), 127), "\ufffd")
 
 
 @lru_cache(maxsize=512)
@@ -59,12 +60,15 @@ class Elements:
         """Return a code or a name as one stripped line of ASCII, empty if it is absent.
 
         Several values stay joined by a backslash, as they are stored. What is not ASCII becomes
-        the replacement character: no text of a person or a place is decoded here.
+        the replacement character, as a control code does, which would steer a terminal: no text
+        of a person or a place is decoded here.
         """
         value = self.value(keyword)
         if value is None:
             return ""
         found = value.decode("ascii", "replace").strip(_BLANK)
+        if not found.isprintable():
+            found = found.translate(_CONTROLS)
         return "\\".join(part.strip(_BLANK) for part in found.split("\\")) if found else ""
 
     def name(self, keyword: str) -> str:

@@ -39,18 +39,28 @@ def read_file(
     raw = read_bytes(path, limits=limits)
     if isinstance(raw, Skip):
         return raw
-    if raw[128:132] != b"DICM" and raw.startswith(_MAGIC):
-        return parse_image(raw, where=str(path), limits=limits)
-    found = parse_dicom(raw, where=str(path), options=options, limits=limits)
+    return parse_file(raw, where=str(path), options=options, limits=limits)
+
+
+def parse_file(
+    raw: bytes,
+    *,
+    where: str = "",
+    options: ReadOptions | None = None,
+    limits: Limits | None = None,
+) -> Instance | Skip:
+    """Read a DICOM, PNG, JPEG or TIFF file from its bytes, as `read_file` does."""
+    if is_picture_file(raw):
+        return parse_image(raw, where=where, limits=limits)
+    found = parse_dicom(raw, where=where, options=options, limits=limits)
     if isinstance(found, Skip) and found.reason == "not_dicom" and raw[128:132] != b"DICM":
-        return Skip(reason="not_an_image", detail=f"{path}: neither DICOM, PNG, JPEG nor TIFF")
+        return Skip(reason="not_an_image", detail=f"{where}: neither DICOM, PNG, JPEG nor TIFF")
     return found
 
 
-def read_image(path: Path, *, limits: Limits | None = None) -> Instance | Skip:
-    """Read one PNG, JPEG or TIFF file; whatever is wrong with it, the answer is a `Skip`."""
-    raw = read_bytes(path, limits=limits)
-    return raw if isinstance(raw, Skip) else parse_image(raw, where=str(path), limits=limits)
+def is_picture_file(raw: bytes) -> bool:
+    """Return whether a file is PNG, JPEG or TIFF by its first bytes; DICOM may begin with any."""
+    return raw.startswith(_MAGIC) and raw[128:132] != b"DICM"
 
 
 def parse_image(raw: bytes, *, where: str = "", limits: Limits | None = None) -> Instance | Skip:

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from hospitium.imaging.instance import FloatArray
 
+_MAX_PADDED = 1 << 26
+"""A strip that padding would make larger than so many pixels is shrunk before."""
+
 
 def cropped(
     values: npt.NDArray[Any], size: Sequence[int], *, background: float
@@ -55,9 +58,9 @@ def fit(
         ends: Between which all values lie; rounding must not lead out of them.
     """
     padded = _padded(plane, size, background)
-    resized = _resized(_resized(padded, size[1], axis=1), size[0], axis=0)
-    result: FloatArray = np.clip(resized, *ends).astype(np.float32)  # off by 1e-16 at most
-    return result
+    resized = _resized(_resized(padded, size[0]).T, size[1]).T  # whole lines both times
+    result: FloatArray = np.clip(resized, *ends)  # rounding leads out of them by 1e-7 at most
+    return np.ascontiguousarray(result)
 
 
 def _padded(plane: FloatArray, size: tuple[int, int], background: float) -> FloatArray:
@@ -67,45 +70,53 @@ def _padded(plane: FloatArray, size: tuple[int, int], background: float) -> Floa
     want_columns = max(columns, round(rows * size[1] / size[0]))
     if (want_rows, want_columns) == (rows, columns):
         return plane
+    if want_rows * want_columns > max(_MAX_PADDED, 2 * plane.size):
+        plane = _narrowed(plane, size)
+        want_rows, want_columns = size
     result: FloatArray = cropped(plane, (want_rows, want_columns), background=background)
     return result
 
 
-def _resized(plane: npt.NDArray[np.floating], count: int, *, axis: int) -> npt.NDArray[np.float64]:
-    """Change the number of pixels along one axis: exact area average, or bilinear."""
-    lines = np.moveaxis(np.asarray(plane, np.float64), axis, 0)
-    found = len(lines)
-    if count < found:
-        lines = _shrunk(lines, count)
-    elif count > found:
-        lines = _grown(lines, count)
-    return np.moveaxis(lines, 0, axis)
+def _narrowed(plane: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Shrink a long strip into ``size`` before it is padded: padding first would take gigabytes."""
+    rows, columns = plane.shape
+    scale = min(1.0, size[0] / rows, size[1] / columns)
+    shorter = _resized(plane, max(1, round(rows * scale)))
+    return np.ascontiguousarray(_resized(shorter.T, max(1, round(columns * scale))).T)
 
 
-def _shrunk(lines: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+def _resized(lines: FloatArray, count: int) -> FloatArray:
+    """Change the length of the first axis: exact area average, or bilinear."""
+    if count < len(lines):
+        return _shrunk(np.ascontiguousarray(lines), count)
+    return _grown(lines, count) if count > len(lines) else lines
+
+
+def _shrunk(lines: FloatArray, count: int) -> FloatArray:
     """Average ``count`` equal stretches of the first axis, counting cut pixels in part.
 
-    The mean is kept. Sums run over a stretch and its two cut ends, never over the whole axis, so
-    that nothing cancels.
+    The mean is kept. Sums are of one stretch each, never over the whole axis, so that nothing
+    cancels: the first pixels of all stretches, then the second, and so on.
     """
-    scale = len(lines) / count
-    edges = np.arange(count + 1) * scale
+    edges = np.arange(count + 1) * (len(lines) / count)
     edges[-1] = len(lines)
-    first = np.floor(edges).astype(np.int64)
-    part = (edges - first)[:, np.newaxis]
-    whole = np.add.reduceat(lines, first[:-1], axis=0)
-    at_edge = lines[np.minimum(first, len(lines) - 1)]
-    result: npt.NDArray[np.float64] = (
-        whole - part[:-1] * at_edge[:-1] + part[1:] * at_edge[1:]
-    ) / scale
+    begin, end = edges[:-1], edges[1:]
+    first = np.floor(begin).astype(np.int64)
+    result = np.zeros((count, *lines.shape[1:]), np.float32)
+    part = np.empty_like(result)
+    for step in range(int(np.max(np.ceil(end) - first))):
+        at = first + step
+        inside = np.maximum(np.minimum(at + 1, end) - np.maximum(at, begin), 0)
+        weight = (inside / (end - begin)).astype(np.float32)[:, np.newaxis]
+        result += np.multiply(lines[np.minimum(at, len(lines) - 1)], weight, out=part)
     return result
 
 
-def _grown(lines: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+def _grown(lines: FloatArray, count: int) -> FloatArray:
     """Interpolate linearly between pixel centres of the first axis; the borders are repeated."""
     found = len(lines)
     at = np.clip((np.arange(count) + 0.5) * found / count - 0.5, 0, found - 1)
     before = np.floor(at).astype(np.int64)
     after = np.minimum(before + 1, found - 1)
-    part = (at - before)[:, np.newaxis]
+    part = (at - before).astype(np.float32)[:, np.newaxis]
     return lines[before] * (1 - part) + lines[after] * part

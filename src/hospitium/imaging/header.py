@@ -12,6 +12,7 @@ from hospitium.imaging.placement import spacing
 _MAX_CODE, _MAX_NAME = 16, 64
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 1 / 52, "D": 1 / 365}
 _OLDEST = 90
+_AGE_DIGITS = 5  # the standard has three; days of a long life have five
 
 
 def facts(elements: Elements, found: PixelFormat, groups: Groups) -> Facts:
@@ -95,7 +96,7 @@ def age_band(age: str) -> str:
     Empty where it is no age (PS3.5 6.2, AS).
     """
     digits, unit = age[:-1], age[-1:]
-    if not digits.isdigit() or unit not in _YEARS:
+    if not digits.isdigit() or len(digits) > _AGE_DIGITS or unit not in _YEARS:
         return ""
     first = int(int(digits) * _YEARS[unit]) // 10 * 10
     return f"{_OLDEST}+" if first >= _OLDEST else f"{first}-{first + 9}"

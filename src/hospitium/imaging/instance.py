@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -305,13 +305,11 @@ class SkipError(Exception):
         super().__init__(f"{reason}: {detail}")
 
 
-def unusable(instance: Instance) -> Skip | None:
+def unusable(cautions: Sequence[str], *, is_constant: bool) -> Skip | None:
     """Return why a readable image is no training case, or None if it is one."""
-    if instance.cautions:
-        return Skip(reason=instance.cautions[0])
-    if is_constant(instance):
-        return Skip(reason="constant")
-    return None
+    if cautions:
+        return Skip(reason=cautions[0])
+    return Skip(reason="constant") if is_constant else None
 
 
 def is_constant(instance: Instance) -> bool:

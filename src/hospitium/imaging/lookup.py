@@ -11,6 +11,8 @@ import numpy.typing as npt
 from hospitium.imaging.elements import Elements
 from hospitium.imaging.instance import SkipError
 
+_MOST = 65_536  # of what 16 bits can say
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lookup:
@@ -39,10 +41,13 @@ def read_lookup(item: Elements, *, is_signed: bool) -> Lookup:
         is_signed: Whether the table's input can be negative.
 
     Raises:
-        SkipError: ``bad_attribute``: there are fewer entries than the descriptor says.
+        SkipError: ``bad_attribute``: there are fewer entries than the descriptor says, or it says
+            what no descriptor can.
     """
     descriptor, data = item.numbers("LUTDescriptor"), item.words("LUTData")
     if len(descriptor) != 3 or data is None or not 1 <= descriptor[2] <= 16:
+        raise SkipError("bad_attribute", f"lookup table: {descriptor}")
+    if max(abs(descriptor[0]), abs(descriptor[1])) > _MOST:
         raise SkipError("bad_attribute", f"lookup table: {descriptor}")
     num_entries, first, bits = (int(number) for number in descriptor)
     num_entries = (num_entries % 65_536) or 65_536

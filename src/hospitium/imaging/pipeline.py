@@ -32,7 +32,7 @@ from hospitium.wire.canonical import canonical_json, digest
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601-7, 2.5.1
 _MAX_SIDE = 4096
-_VERSION = 1
+_VERSION = 2
 """Of what the steps do: raised when the same steps give other numbers than before."""
 
 

@@ -23,6 +23,8 @@ PUBLISHED = (
 )
 """What `hospitium site data scan --json` prints of each file, in this order."""
 
+_NO_RECORD = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -135,7 +137,7 @@ def read_index(index: Path) -> Iterator[Record]:
 def _record(line: bytes, index: Path, number: int) -> Record:
     try:
         return Record.from_line(line)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except _NO_RECORD as error:
         raise CorruptedError(
             f"{index}, line {number}: not a record of a scan ({type(error).__name__}). Nothing was "
             "changed. Delete this file and scan again; the images are not touched."
@@ -194,7 +196,7 @@ def _readable(path: Path) -> Iterator[Record]:
         for line in lines:
             try:
                 yield Record.from_line(line)
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except _NO_RECORD:
                 return
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 
-from hospitium.imaging.files import read_image
+from hospitium.imaging.files import is_picture_file, parse_image
 from hospitium.imaging.geometry import Volume
 from hospitium.imaging.identity import SiteKey
 from hospitium.imaging.instance import (
@@ -27,11 +27,10 @@ from hospitium.imaging.instance import (
     is_constant,
 )
 from hospitium.imaging.nifti import read_nifti
-from hospitium.imaging.reading import pixel_sha256, read_dicom
+from hospitium.imaging.reading import parse_dicom, pixel_sha256, read_bytes
 from hospitium.imaging.scan_index import Record
 
 _NIFTI = (".nii", ".nii.gz")
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
 _KEYWORD = re.compile(r"\b[A-Z][A-Za-z]{3,63}\b")
 
 
@@ -105,9 +104,12 @@ class FileReader:
         try:
             if path.name.lower().endswith(_NIFTI):
                 return read_nifti(path, limits=self._limits)
-            if _is_picture(path):
-                return read_image(path, limits=self._limits)
-            return read_dicom(path, options=self._options, limits=self._limits)
+            raw = read_bytes(path, limits=self._limits)
+            if isinstance(raw, Skip):
+                return raw
+            if is_picture_file(raw):
+                return parse_image(raw, where=str(path), limits=self._limits)
+            return parse_dicom(raw, where=str(path), options=self._options, limits=self._limits)
         except MemoryError:
             return Skip(reason="too_large", detail="not enough memory")
 
@@ -175,16 +177,6 @@ class FileReader:
             uids=self._key.pseudonyms(found.uids),
             digest=found.digests[0] if found.digests else "",
         )
-
-
-def _is_picture(path: Path) -> bool:
-    """Return whether a file is PNG, JPEG or TIFF by its first bytes; DICOM may begin with any."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(132)
-    except OSError:
-        return False
-    return head.startswith(_PICTURES) and head[128:] != b"DICM"
 
 
 def _skipped(skip: Skip, path: Path, known: Mapping[str, Any]) -> Record:

@@ -64,6 +64,20 @@ class Suppression:
         """Return one count that stands in no table."""
         return f"< {self.least}" if self._is_small(count) else count
 
+    def rounded(self, shown: Shown) -> Shown:
+        """Return what is shown of a count, a number to the nearest multiple of ``least``.
+
+        For tables that count the same persons in several ways: ``103`` in one and ``100`` in
+        another would tell of the three who are hidden in a third.
+
+        Example:
+            >>> [Suppression().rounded(shown) for shown in (0, "< 10", 14, 103)]
+            [0, '< 10', 10, 100]
+        """
+        if isinstance(shown, str):
+            return shown
+        return (shown + self.least // 2) // self.least * self.least
+
     def share(self, part: int, whole: int) -> str:
         """Return a share rounded to 5 %, or that it is hidden: part, rest or whole is too small.
 

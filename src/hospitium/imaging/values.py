@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hospitium.imaging.instance import FloatArray, Mask
+from hospitium.imaging.instance import FloatArray, Mask, SkipError
 from hospitium.imaging.lookup import Lookup
 from hospitium.imaging.voi import LookupToUnit, Window
 
 _AIR_HU = -1024.0
+_LARGEST = 1e30  # far beyond any unit, and its square is still finite in float64
+_EXACT = 1 << 22  # whole numbers up to this, their sums and differences are exact in float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,16 +84,23 @@ def physical_values(
 
     Returns:
         Values, their possible range as float32, and where they are valid (None: everywhere).
+
+    Raises:
+        SkipError: ``bad_attribute``: the rescale leads to numbers that no measurement gives.
     """
     valid = _validity(stored, chain.padding)
-    ends = _transformed(_levels(chain), chain)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = _transformed(_levels(chain), chain)
     low, high = float(ends.min()), float(ends.max())
+    if not max(abs(low), abs(high)) <= _LARGEST:
+        raise SkipError("bad_attribute", f"values from {low:g} to {high:g}")
     values = _transformed(stored, chain)
     if chain.is_inverted:
         values = (low + high) - values
     if chain.is_ct and low < _AIR_HU:
         valid = _without_air(values, valid)
-    return values.astype(np.float32), (float(np.float32(low)), float(np.float32(high))), valid
+    ends_32 = float(np.float32(low)), float(np.float32(high))
+    return values.astype(np.float32, copy=False), ends_32, valid
 
 
 def _transformed(stored: npt.NDArray[Any], chain: Chain) -> npt.NDArray[Any]:
@@ -100,8 +109,17 @@ def _transformed(stored: npt.NDArray[Any], chain: Chain) -> npt.NDArray[Any]:
     if chain.lookup is not None:
         values = chain.lookup.of(stored)
     elif (chain.slope, chain.intercept) != (1.0, 0.0):
-        values = stored * chain.slope + chain.intercept
+        number = np.float32 if _is_whole(chain) else np.float64
+        values = stored * number(chain.slope)
+        values += number(chain.intercept)
     return values if chain.voi is None else chain.voi.of(values)
+
+
+def _is_whole(chain: Chain) -> bool:
+    """Return whether all that a rescale gives is exact in float32, and nothing comes after it."""
+    largest = max(map(abs, _stored_range(chain))) * abs(chain.slope) + abs(chain.intercept)
+    is_whole = float(chain.slope).is_integer() and float(chain.intercept).is_integer()
+    return chain.voi is None and is_whole and largest <= _EXACT
 
 
 def _levels(chain: Chain) -> npt.NDArray[np.int64]:

@@ -9,9 +9,11 @@ from typing import Any
 
 from hospitium.errors import PlanError, UsageError
 from hospitium.imaging.cache import write_cases
+from hospitium.imaging.case_store import CaseStore
 from hospitium.imaging.cases import Cases
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
+from hospitium.operations.case_caches import site_cache
 from hospitium.operations.progress import Say
 from hospitium.operations.starting import create_run, new_run, prepare_site, require_free_names
 from hospitium.plan import Plan
@@ -80,7 +82,8 @@ def prepare_demo(
         )
     run_id = datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S-%f")[:-3]
     with new_run(home, run_id, out=options.out) as folder:
-        cases = _read(options, folder, say=say)
+        store = None if options.data is None else site_cache(home)  # phantoms are made each time
+        cases = _read(options, folder, store=store, say=say)
         federation = make_federation(
             cases, partition=partition, num_sites=options.sites or 4, seed=options.seed
         )
@@ -160,7 +163,7 @@ def _partition_text(options: DemoOptions) -> str:
     return "column:site" if options.data is None and options.sites is None else "dirichlet:0.5"
 
 
-def _read(options: DemoOptions, folder: Path, *, say: Say) -> Cases:
+def _read(options: DemoOptions, folder: Path, *, store: CaseStore | None, say: Say) -> Cases:
     """Read the person's data, or make phantoms and read those as DICOM."""
     if options.data is None:
         say({"kind": "stage", "text": "Making chest X-ray phantoms (DICOM, four vendors)"})
@@ -188,6 +191,7 @@ def _read(options: DemoOptions, folder: Path, *, say: Say) -> Cases:
         seed=options.seed,
         columns=columns if columns.named() else None,
         progress=_counter(say, "images read"),
+        store=store,
     )
 
 

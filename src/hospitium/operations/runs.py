@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hospitium.errors import DataError, HospitiumError, UsageError
+from hospitium.errors import DataError, HospitiumError
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases, concatenate
 from hospitium.imaging.pipeline import Harmonise
-from hospitium.imaging.sources import Columns, read_source
+from hospitium.imaging.sources import read_source
 from hospitium.operations.admission import admit_local
+from hospitium.operations.case_caches import site_cache
 from hospitium.operations.progress import Say
 from hospitium.operations.running import open_ledger
+from hospitium.operations.site_sources import SiteSource, find_sources, read_sites
 from hospitium.operations.starting import (
     create_run,
     new_run,
@@ -29,59 +31,9 @@ from hospitium.operations.starting import (
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import check_plan
 from hospitium.state import history
-from hospitium.state.home import RUN_ID, Home, is_locked
+from hospitium.state.home import Home, is_locked
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin, load_plugin
-
-_SOURCE_KEYS = {"data", "image", "label", "subject", "split"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteSource:
-    """Where a site of an ``in_process`` run has its data."""
-
-    site_id: str
-    data: Path
-    columns: Columns
-
-
-def read_sites(path: Path) -> list[SiteSource]:
-    """Read a sites file: one table ``[sites.NAME]`` for each site, with ``data`` and columns.
-
-    Raises:
-        UsageError: It cannot be read, or a key in it is not known.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{path}: the sites file cannot be read ({error}). Nothing was started. "
-            'Write one table for each site: [sites.oslo] and data = "folder or NPZ".'
-        ) from error
-    sites = table.get("sites")
-    if set(table) != {"sites"} or not isinstance(sites, dict) or not sites:
-        raise UsageError(
-            f"{path}: expected only tables [sites.NAME], found {sorted(table)}. "
-            "Nothing was started."
-        )
-    return [_site(path, name, values) for name, values in sites.items()]
-
-
-def _site(path: Path, name: str, values: Any) -> SiteSource:
-    if not RUN_ID.fullmatch(name) or not isinstance(values, dict):
-        raise UsageError(f"{path}: {name!r} cannot name a site. Nothing was started.")
-    unknown = sorted(set(values) - _SOURCE_KEYS)
-    if unknown or not all(isinstance(value, str) for value in values.values()):
-        raise UsageError(
-            f"{path}: [sites.{name}] has unknown keys {unknown} or values that are not texts; "
-            f"known are {sorted(_SOURCE_KEYS)}. Nothing was started."
-        )
-    if "data" not in values:
-        raise UsageError(f"{path}: [sites.{name}] lacks the key data. Nothing was started.")
-    columns = {key: value for key, value in values.items() if key != "data"}
-    return SiteSource(
-        site_id=name, data=(path.parent / values["data"]).resolve(), columns=Columns(**columns)
-    )
 
 
 def prepare_run(
@@ -99,19 +51,22 @@ def prepare_run(
 
     Raises:
         PlanError: The plan has problems.
-        UsageError: The sites file has.
+        UsageError: The sites file has, or the name cannot name a run.
         DataError: A site's data cannot be used with this plan.
         ReaderError: A site's reader is not the expected one.
     """
     plugin = load_plugin(plugin_path.resolve()) if plugin_path else Plugin()
     plan = with_plugin(load_plan(plan_path), plugin)
-    sources = read_sites(sites_path)
-    require_free_names(source.site_id for source in sources)
-    admit_local(source.site_id for source in sources)  # before hours of reading
-    check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     run_id = run_id or f"{plan.name[:40]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    home.free_run(run_id)  # before hours of reading, as are the next lines
+    sources = find_sources(home, read_sites(sites_path))
+    require_free_names(source.site_id for source in sources)
+    admit_local(source.site_id for source in sources)
+    check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     with new_run(home, run_id, out=out) as folder:
-        parts = {source.site_id: _read(plan, source, say=say) for source in sources}
+        parts = {source.site_id: _read(plan, source, home=home, say=say) for source in sources}
+        given = _given(parts)
+        say({"kind": "partition", "text": _summary(parts), "sites": _rows(given)})
         _require_all_classes(plan, parts)
         sites = [
             prepare_site(site_id, cases, folder / "data" / site_id)
@@ -126,7 +81,7 @@ def prepare_run(
             facts={
                 "command": command,
                 "compare": True,
-                "partition": _given(parts),
+                "partition": given,
                 "out": str((out or folder / "report").resolve()),
             },
             plugin=plugin,
@@ -134,16 +89,23 @@ def prepare_run(
     return folder
 
 
-def _read(plan: Plan, source: SiteSource, *, say: Say) -> Cases:
+def _read(plan: Plan, source: SiteSource, *, home: Home, say: Say) -> Cases:
     """Read one site's data as the plan's data contract asks."""
-    say({"kind": "stage", "text": f"Reading the images of {source.site_id}"})
+    site_id = source.site_id
+    say({"kind": "stage", "text": f"Reading the images of {site_id}"})
     cases = read_source(
         source.data,
         harmonise=Harmonise.of(plan),
         seed=plan.seed,
         columns=source.columns if source.columns.named() else None,
+        progress=lambda done, of: say(
+            {"kind": "count", "text": f"images of {site_id} read", "done": done, "of": of}
+        ),
         classes=plan.task.classes,
+        key=source.key,
         imaging=plan.imaging,
+        labels=source.labels,
+        store=None if source.data.suffix.lower() == ".npz" else site_cache(home),
     )
     # Two hospitals count their subjects alike; a person is told apart by the hospital's name.
     subjects = np.array([f"{source.site_id}/{subject}" for subject in cases.subjects], np.str_)
@@ -171,13 +133,31 @@ def _given(parts: Mapping[str, Cases]) -> dict[str, Any]:
         }
         for site_id, cases in parts.items()
     }
-    skipped: dict[str, int] = {}
-    for cases in parts.values():
-        for reason, count in cases.skipped.items():
-            skipped[reason] = skipped.get(reason, 0) + count
-    listed = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in skipped.items())
-    note = {"note": f"Left out: {listed}."} if skipped else {}
+    left_out = _left_out(parts)
+    note = {"note": left_out} if left_out else {}
     return {"name": "given", "sites": sites, **note}
+
+
+def _left_out(parts: Mapping[str, Cases]) -> str:
+    """Return what all sites together left out, by reason; empty where nothing was."""
+    skipped: Counter[str] = Counter()
+    for cases in parts.values():
+        skipped.update(cases.skipped)
+    listed = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in skipped.items())
+    return f"Left out: {listed}." if listed else ""
+
+
+def _summary(parts: Mapping[str, Cases]) -> str:
+    total = sum(len(cases) for cases in parts.values())
+    return f"{total} cases of {len(parts)} sites. {_left_out(parts)}".rstrip()
+
+
+def _rows(given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each site, as events have it."""
+    return [
+        {"site_id": site_id, "train": row["train"], "val": row["validation"], "test": row["test"]}
+        for site_id, row in given["sites"].items()
+    ]
 
 
 def list_runs(home: Home) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from hospitium.imaging.conformance.sampling import sample_cases
 from hospitium.imaging.fingerprint.reader import reader_differences, reader_fingerprint
 from hospitium.imaging.suppression import LEAST, Suppression
 from hospitium.operations.progress import Say, silent
-from hospitium.operations.site_data import DataSet, find_data
+from hospitium.operations.site_data import DataSet, find_data, make_site_folder
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import problems_of
 from hospitium.state import durable
@@ -75,6 +75,7 @@ def check_data(
     """
     suppression, agreed = Suppression(least=least), _plan(plan)
     data_set = find_data(home, source)
+    make_site_folder(home, data_set.folder)
     folder = durable.make_folder(out or data_set.folder / "check")
     before = _listing(data_set.path)
     inventory, problem = _inventory(data_set, agreed, labels, _num_workers(workers), say)
@@ -192,7 +193,7 @@ def _earlier(record: Path) -> Earlier | None:
             digest=str(values["digest"]),
             contents=[str(content) for content in values["contents"]],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

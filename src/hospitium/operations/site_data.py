@@ -61,6 +61,17 @@ class DataSet:
         """Whether a scan has been finished."""
         return self.index.is_file()
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether training will find labels: a table that was named, or in the folder, or an NPZ.
+
+        What is in a table is not looked at.
+        """
+        if self.labels is not None or self.path.is_file():
+            return True
+        tables = (".csv", ".tsv")
+        return any(place.suffix.lower() in tables for place in self.path.iterdir())
+
     def records(self) -> Iterator[Record]:
         """Yield what the last scan found, sorted by file; see `read_index`."""
         return read_index(self.index)
@@ -69,6 +80,14 @@ class DataSet:
 def site_key(home: Home) -> SiteKey:
     """Return the key of this site; it is made when it is first needed."""
     return SiteKey.load_or_make(home.folder / "site")
+
+
+def make_site_folder(home: Home, folder: Path) -> Path:
+    """Make a folder below ``<home>/site``, which is closed to other accounts from its beginning."""
+    site = home.folder / "site"
+    with durable.storage_errors(site):
+        site.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return durable.make_folder(folder)
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -88,12 +107,16 @@ def add_data_set(
             f"{name!r} cannot name a data set: expected 1 to 64 letters, digits, dots, dashes or "
             "underscores. Nothing was added."
         )
-    for what, place in (("files", path), ("table of labels", labels)):
+    for what, place in (("no file or folder", path), ("no table of labels", labels)):
         if place is not None and not place.exists():
             raise UsageError(
-                f"{place}: there are no {what}. Nothing was added. Check the path, and that the "
+                f"{place}: there is {what}. Nothing was added. Check the path, and that the "
                 "drive is mounted."
             )
+    if labels is not None and not labels.is_file():
+        raise UsageError(
+            f"{labels}: a folder, expected the table of labels. Nothing was added. Name the file."
+        )
     found = DataSet(
         name=name,
         path=path.resolve(),
@@ -147,7 +170,7 @@ def _load(folder: Path) -> DataSet:
             group_by=values["group_by"],
             folder=folder,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptedError(
             f"{folder / _FILE}: not what `hospitium site data add` wrote ({error}). Nothing was "
             "changed. Delete the folder and add the data set again; its images are not touched."
@@ -160,15 +183,20 @@ def data_sets(home: Home) -> list[DataSet]:
     return [_load(path.parent) for path in sorted(folder.glob(f"*/{_FILE}"))]
 
 
+def named_data_set(home: Home, name: str) -> DataSet | None:
+    """Return the data set of a name, None where there is none."""
+    folder = _folder(home, name)
+    return _load(folder) if RUN_ID.fullmatch(name) and (folder / _FILE).exists() else None
+
+
 def find_data(home: Home, name_or_path: str) -> DataSet:
     """Return the data set of a name, or else the files at a path.
 
     Raises:
         UsageError: There is neither.
     """
-    folder = _folder(home, name_or_path)
-    if RUN_ID.fullmatch(name_or_path) and (folder / _FILE).exists():
-        return _load(folder)
+    if (found := named_data_set(home, name_or_path)) is not None:
+        return found
     path = Path(name_or_path)
     if not path.exists():
         known = ", ".join(data_set.name for data_set in data_sets(home)) or "none yet"

@@ -22,7 +22,7 @@ from hospitium.imaging.fingerprint.release import explain, silent, suppress, to_
 from hospitium.imaging.suppression import LEAST
 from hospitium.operations.progress import Say
 from hospitium.operations.progress import silent as say_nothing
-from hospitium.operations.site_data import DataSet, find_data
+from hospitium.operations.site_data import DataSet, find_data, make_site_folder
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import problems_of
 from hospitium.site.egress import hand_over_fingerprint
@@ -117,7 +117,7 @@ def prepare_fingerprint(
         skipped=dict(sorted(gathered.skipped.items())),
         seconds=gathered.seconds,
     )
-    durable.make_folder(data_set.folder)
+    make_site_folder(home, data_set.folder)
     durable.write_atomically(
         data_set.folder / _PREPARED, lambda file: str(file.write(prepared.payload))
     )

@@ -35,7 +35,17 @@ class Home:
         return cls(Path(named) if named else Path.home() / ".hospitium")
 
     def new_run(self, run_id: str) -> Path:
-        """Return the folder for a run of this name.
+        """Make and return the folder for a run of this name.
+
+        Raises:
+            UsageError: The name is not one that a folder may have.
+            StateConflictError: There is a run of this name. Nothing of it was touched.
+            StorageError: The folder cannot be made.
+        """
+        return durable.make_folder(self.free_run(run_id))
+
+    def free_run(self, run_id: str) -> Path:
+        """Return where a run of this name would live; nothing is made.
 
         Raises:
             UsageError: The name is not one that a folder may have.
@@ -52,7 +62,7 @@ class Home:
                 f"{run_id}: there is a run of this name already. Nothing was changed. "
                 f"Go on with it by `hospitium run resume {run_id}`, or choose another name."
             )
-        return durable.make_folder(folder)
+        return folder
 
     def run(self, run_id: str) -> Path:
         """Return the folder of an existing run.

@@ -62,5 +62,5 @@ def test_given_classes_are_matched_by_number_where_the_labels_are_numbers():
 def test_with_given_classes_a_site_may_have_one_of_them_but_none_that_is_not_agreed():
     encoded, _ = encode_labels(["normal"], where="t", classes=("normal", "pneumonia"))
     assert encoded.tolist() == [0]
-    with pytest.raises(DataError, match="'fracture' is none of the plan's classes"):
+    with pytest.raises(DataError, match="t: 'fracture' \\(1 x\\): none of the plan's classes"):
         encode_labels(["normal", "fracture"], where="t", classes=("normal", "pneumonia"))

@@ -64,3 +64,9 @@ def test_a_table_without_labels_says_which_names_are_looked_for(table):
 def test_an_empty_table_is_refused(table, text):
     with pytest.raises(DataError, match="expected a head line"):
         table(text)
+
+
+@pytest.mark.parametrize("text", ["a,b\n{},1\n", "a,{}\n1,2\n"])
+def test_a_field_of_more_than_any_table_has_is_said(table, text):
+    with pytest.raises(DataError, match="not a CSV table"):
+        table(text.format("x" * 200_000))

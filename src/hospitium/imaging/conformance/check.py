@@ -111,9 +111,15 @@ def as_json(check: Check) -> dict[str, str]:
 
 
 def leaving(check: Check, suppression: Suppression) -> dict[str, Any]:
-    """Return all of a line that may leave the site, once a person has approved exactly this."""
+    """Return all of a line that may leave the site, once a person has approved exactly this.
+
+    Counts are rounded, for the lines of a report count the same cases in several ways.
+    """
     tables: dict[str, Any] = {}
     for name, cells in check.tables.items():
         shown, total = suppression.table(cells)
-        tables[name] = {"cells": shown, "total": total}
+        tables[name] = {
+            "cells": {cell: suppression.rounded(count) for cell, count in shown.items()},
+            "total": suppression.rounded(total),
+        }
     return {"name": check.name, "status": check.status, "counts": tables}

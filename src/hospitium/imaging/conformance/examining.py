@@ -13,7 +13,8 @@ from hospitium.imaging.conformance.checks_labels import is_segmentation, mask_va
 from hospitium.imaging.conformance.measuring import measure_image, measure_volume, pixel_digest
 from hospitium.imaging.files import read_file
 from hospitium.imaging.geometry import Volume, assemble_series
-from hospitium.imaging.instance import Facts, Skip, Uids, is_constant
+from hospitium.imaging.image_store import Seen
+from hospitium.imaging.instance import Facts, Skip, Uids
 from hospitium.imaging.labels import LabelMap
 from hospitium.imaging.masks import read_mask
 from hospitium.imaging.nifti import read_nifti, read_nifti_labels
@@ -80,12 +81,7 @@ def _image(request: Request, plan: Plan) -> CaseFacts | Skip:
     instance = read_file(Path(request.paths[0]), options=read_options(plan.imaging))
     if isinstance(instance, Skip):
         return instance
-    refused = select(
-        instance.facts,
-        instance.cautions,
-        imaging=plan.imaging,
-        is_constant=is_constant(instance),
-    )
+    refused = Seen.of(instance).refusal(plan.imaging)  # as training does
     return refused or measure_image(instance, name=request.name, plan=plan)
 
 

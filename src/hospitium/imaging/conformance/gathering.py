@@ -262,8 +262,16 @@ def _files(root: Path) -> list[Path]:
         for name in names
         if not name.startswith(".") and name.casefold() not in _IGNORED_NAMES
         for path in (Path(parent, name),)
-        if not path.is_symlink() or path.resolve().is_relative_to(real)
+        if not path.is_symlink() or _leads_into(path, real)
     )
+
+
+def _leads_into(link: Path, folder: Path) -> bool:
+    """Return whether a link ends in a folder, and not in itself."""
+    try:
+        return link.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError):
+        return False
 
 
 def _is_mask(path: Path) -> bool:

@@ -11,14 +11,11 @@ from hospitium.errors import DataError
 from hospitium.imaging.cases import SPLITS, Split
 from hospitium.imaging.conformance.case_facts import CaseFacts, LabelTable
 from hospitium.imaging.instance import SkipError
+from hospitium.imaging.sources.keyed import choose_key
 from hospitium.imaging.sources.labels import MISSING, encode_labels, encode_splits
 from hospitium.imaging.sources.paths import ImageFolder
-from hospitium.imaging.sources.tables import Columns, Table, choose_columns, read_table
+from hospitium.imaging.sources.tables import Columns, Table, read_table
 from hospitium.imaging.splitting import assign_splits, join_duplicates
-
-_KEYS = ("accession", "accession_number", "accessionnumber", "study_instance_uid",
-         "studyinstanceuid", "study_uid", "series_instance_uid", "seriesinstanceuid",
-         "series_uid", "case", "case_id", "key")  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -61,7 +58,7 @@ def with_table(
     """
     try:
         table = read_table(table_path)
-        chosen = _chosen(table, columns or Columns())
+        chosen, _ = choose_key(table, columns or Columns())
     except DataError as error:
         return list(cases), LabelTable(problem=str(error), num_unlabelled=len(cases)), Counter()
     skipped: Counter[str] = Counter({"bad_row": table.num_bad_rows} if table.num_bad_rows else {})
@@ -144,18 +141,6 @@ def with_splits(cases: Sequence[CaseFacts], *, seed: int) -> list[CaseFacts]:
         replace(case, split=given[place][0], subject=given[place][1]) if place in given else case
         for place, case in enumerate(cases)
     ]
-
-
-def _chosen(table: Table, columns: Columns) -> dict[str, int]:
-    """Return the columns by meaning; the key may also be an accession number or a UID."""
-    try:
-        return choose_columns(table, columns)
-    except DataError:
-        plain = [name.casefold().replace(" ", "_") for name in table.names]
-        key = next((table.names[plain.index(name)] for name in _KEYS if name in plain), None)
-        if key is None or columns.image:
-            raise
-        return choose_columns(table, replace(columns, image=key))
 
 
 def _read_rows(

@@ -17,15 +17,24 @@ from hospitium.imaging.files import read_file
 from hospitium.imaging.fingerprint.data import Fingerprint, fingerprint_of_images
 from hospitium.imaging.fingerprint.measuring import Picture, Votes, measure
 from hospitium.imaging.geometry import Volume, assemble, assemble_series, unusable_volume
-from hospitium.imaging.instance import Header, Instance, Skip, SkipError, Uids, unusable
+from hospitium.imaging.instance import (
+    Header,
+    Instance,
+    Skip,
+    SkipError,
+    Uids,
+    is_constant,
+    unusable,
+)
 from hospitium.imaging.nifti import read_nifti, read_nifti_labels
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.reading import read_dicom, read_header
 from hospitium.imaging.scan_walk import walk
+from hospitium.imaging.sources.keyed import KeyedFolder, choose_key
 from hospitium.imaging.sources.labels import MISSING, encode_labels
 from hospitium.imaging.sources.npz import read_npz
 from hospitium.imaging.sources.paths import ImageFolder
-from hospitium.imaging.sources.tables import Columns, choose_columns, read_table
+from hospitium.imaging.sources.tables import Columns, read_table
 
 Progress = Callable[[int, int], None]
 _ZIP = b"PK\x03\x04"
@@ -168,13 +177,13 @@ def _tabled(
 ) -> Found:
     """Yield what a table names, once each, with its label and its subject."""
     table = read_table(table_path)
-    chosen = choose_columns(table, Columns())
+    chosen, kind = choose_key(table, Columns())
     labels, names = encode_labels(
         [row[chosen["label"]] for row in table.rows],
         where=f'{table_path}, column "{table.names[chosen["label"]]}"',
         classes=classes,
     )
-    folder = ImageFolder(root)
+    folder, masks = KeyedFolder(root, kind), ImageFolder(root)
     mask_at = next((i for i, name in enumerate(table.names) if name.lower() in _MASK_COLUMNS), None)
     seen: set[Path] = set()
     for number, cells in enumerate(table.rows):
@@ -185,9 +194,7 @@ def _tabled(
         try:
             paths = [path for path in folder.find(cells[chosen["image"]])[0] if path not in seen]
             mask = (
-                folder.find(cells[mask_at])[0][0]
-                if mask_at is not None and cells[mask_at]
-                else None
+                masks.find(cells[mask_at])[0][0] if mask_at is not None and cells[mask_at] else None
             )
         except SkipError as error:
             gathered.skipped[error.skip.reason] += 1
@@ -293,7 +300,7 @@ def _file(path: Path, gathered: Gathered, *, label: str = "", mask: Path | None 
     if found.num_frames > 1 and found.placements is not None:
         yield from _of_volume(assemble([found]), subject, gathered, label=label)
         return
-    skip = unusable(found)
+    skip = unusable(found.cautions, is_constant=is_constant(found))
     if skip is not None:
         gathered.skipped[skip.reason] += 1
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hospitium.errors import DataError
+from hospitium.imaging.case_store import CaseStore
 from hospitium.imaging.cases import Cases
 from hospitium.imaging.identity import SiteKey
 from hospitium.imaging.pipeline import Harmonise
@@ -32,6 +33,8 @@ def read_source(
     classes: Sequence[str] | None = None,
     key: SiteKey | None = None,
     imaging: ImagingSection | None = None,
+    labels: Path | None = None,
+    store: CaseStore | None = None,
 ) -> Cases:
     """Read training cases from what a person points at.
 
@@ -46,17 +49,19 @@ def read_source(
         key: The site's, to name patients with; None: a plain digest, for data of no hospital.
         imaging: The plan's data contract, which says what images of a folder are cases; None
             takes all that can be trained on. The images of an NPZ are selected already.
+        labels: A table that lies elsewhere and is about the files of the folder ``path``.
+        store: Where harmonised images of a folder are kept and found again; see `image_store`.
 
     Raises:
         DataError: There is nothing of that kind, or nothing usable in it.
     """
     kind = _kind(path)
     if kind == "npz":
-        if columns is not None and columns.named():
-            named = ", ".join(columns.named().values())
+        if labels is not None or (columns is not None and columns.named()):
+            named = ", ".join(columns.named().values() if columns else ()) or str(labels)
             raise DataError(
-                f"{path}: an NPZ file has no columns, but {named} was asked for. Nothing was read. "
-                "Leave the columns out, or give a folder with a labels.csv."
+                f"{path}: an NPZ file has no columns and brings its own labels, but {named} was "
+                "asked for. Nothing was read. Leave it out, or give a folder with a labels.csv."
             )
         if harmonise.spacing_mm:
             raise DataError(
@@ -81,6 +86,8 @@ def read_source(
         classes=classes,
         key=key,
         imaging=imaging,
+        labels=labels,
+        store=store,
     )
 
 

@@ -220,13 +220,11 @@ class DicomwebPacs:
                 "administrator what its log says of this, then run the same command again."
             ) from error
         except requests.JSONDecodeError as error:
-            raise PacsError(
-                f"PACS {self._settings.name} ({self._settings.address}): a query was answered by "
-                "something that is not JSON. What arrived whole is kept. Check that the url of "
-                "the settings is the root of the DICOMweb service."
-            ) from error
+            raise self._not_json() from error
         except requests.RequestException as error:
             raise self._unreachable(error) from error
+        except (ValueError, TypeError, RecursionError) as error:  # JSON, but no list of answers
+            raise self._not_json() from error
 
     def _probe_stored(self, study: str) -> str:
         """Return whether stored bytes are given, looking at the start of one instance."""
@@ -250,6 +248,13 @@ class DicomwebPacs:
             f"({_cause(error)}). What arrived whole is kept; nothing is half-written. Check that "
             "the service runs and that no firewall stands between, then run the same command "
             "again: it goes on where it stopped."
+        )
+
+    def _not_json(self) -> PacsError:
+        return PacsError(
+            f"PACS {self._settings.name} ({self._settings.address}): a query was answered by "
+            "something that is not JSON, or no list of answers. What arrived whole is kept. Check "
+            "that the url of the settings is the root of the DICOMweb service."
         )
 
     def _refused(self, status: int) -> PacsError:
@@ -328,7 +333,7 @@ def _study(answer: Answer) -> StudyFound:
         description=_value(answer, "StudyDescription"),
         birth_date=_value(answer, "PatientBirthDate"),
         age=years(_value(answer, "PatientAge")),
-        num_instances=int(count) if count.isdecimal() else None,
+        num_instances=int(count) if count.isdecimal() and len(count) < 12 else None,
     )
 
 

@@ -6,31 +6,22 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hospitium.errors import DataError
+from hospitium.imaging.case_store import CaseStore
 from hospitium.imaging.cases import Cases
-from hospitium.imaging.files import read_file
 from hospitium.imaging.identity import SiteKey
-from hospitium.imaging.instance import (
-    SKIP_REASONS,
-    Facts,
-    Instance,
-    Skip,
-    SkipError,
-    Uids,
-    is_constant,
-    unusable,
-)
+from hospitium.imaging.image_store import ImageReader
+from hospitium.imaging.instance import SKIP_REASONS, Skip, SkipError, Uids
 from hospitium.imaging.pipeline import Harmonise
-from hospitium.imaging.selection import is_picture, read_options, select
+from hospitium.imaging.sources.keyed import KeyedFolder, choose_key
 from hospitium.imaging.sources.labels import MISSING, encode_labels, encode_splits
-from hospitium.imaging.sources.paths import ImageFolder
-from hospitium.imaging.sources.tables import Columns, Table, choose_columns, read_table
+from hospitium.imaging.sources.tables import Columns, Table, read_table
 from hospitium.imaging.splitting import (
     assign_splits,
     complete_splits,
@@ -86,13 +77,16 @@ def read_folder(
     classes: Sequence[str] | None = None,
     key: SiteKey | None = None,
     imaging: ImagingSection | None = None,
+    labels: Path | None = None,
+    store: CaseStore | None = None,
 ) -> Cases:
     """Read the images that a table names, with their labels.
 
     Args:
         path: A folder with ``labels.csv`` (or one other ``.csv`` or ``.tsv``), or the table
             itself; images are named relative to its folder. PNG, JPEG, TIFF and DICOM are told by
-            their content. A name of a folder stands for every image below it.
+            their content. A name of a folder stands for every image below it. A column of
+            accession numbers or UIDs is compared with the headers of all files there.
         harmonise: How an image becomes a case; it must have a size.
         seed: The plan's seed, for splits that are not given.
         columns: Which column means what, where the names are not usual ones.
@@ -100,6 +94,8 @@ def read_folder(
         key: The site's, to name patients with; None: a plain digest, for data of no hospital.
         imaging: The plan's data contract: which images are cases. None takes all of one frame
             that can be trained on.
+        labels: The table, where it lies elsewhere; it is about the files below ``path``.
+        store: Where harmonised images are kept and found again; the cases are the same without.
 
     Returns:
         One case for each readable image, in the order of the table. ``columns`` holds every
@@ -110,28 +106,32 @@ def read_folder(
     Raises:
         DataError: No table, no such column, no usable image, or too few subjects to split.
     """
-    table = read_table(_table_path(path))
-    chosen = choose_columns(table, columns or Columns())
+    table = read_table(labels or _table_path(path))
+    chosen, kind = choose_key(table, columns or Columns())
+    root = path if path.is_dir() else path.parent
     found = _Found()
     found.notes.update(table.notes)
     if table.num_bad_rows:
         found.skipped["bad_row"] = table.num_bad_rows
     is_split_named = bool(columns and columns.split)
     given = _given_splits(table, chosen, found, is_named=is_split_named)
-    labels, names = encode_labels(
+    encoded, names = encode_labels(
         [row[chosen["label"]] for row in table.rows],
         where=f'{table.path}, column "{table.names[chosen["label"]]}"',
         classes=classes,
     )
-    rows = list(_rows(table, chosen, labels, given, found))
+    rows = list(_rows(table, chosen, encoded, given, found, folder=KeyedFolder(root, kind)))
+    reader = ImageReader(harmonise, imaging=imaging, store=store)
     assert harmonise.size is not None
     found.images = np.empty((len(rows), harmonise.channels, *harmonise.size), np.float32)
     for number, row in enumerate(rows, start=1):
-        _read_row(row, found, harmonise, imaging=imaging, key=key)
+        _read_row(row, found, reader, key=key)
         if progress is not None:
             progress(number, len(rows))
     _require_some(table.path, found, num_rows=len(table.rows))
-    return _cases(table, chosen, found, classes=names, seed=seed, has_splits=given is not None)
+    return _cases(
+        table, chosen, found, root=root, classes=names, seed=seed, has_splits=given is not None
+    )
 
 
 def _table_path(path: Path) -> Path:
@@ -185,9 +185,10 @@ def _rows(
     labels: npt.NDArray[np.int64],
     given: Sequence[int | None] | None,
     found: _Found,
+    *,
+    folder: KeyedFolder,
 ) -> Iterator[_Row]:
     """Yield each file once, in the order of the table; count what is left out."""
-    folder = ImageFolder(table.path.parent)
     rows: dict[Path, _Row] = {}
     conflicts: set[Path] = set()
     for number, cells in enumerate(table.rows):
@@ -217,48 +218,23 @@ def _rows(
 def _read_row(
     row: _Row,
     found: _Found,
-    harmonise: Harmonise,
+    reader: ImageReader,
     *,
-    imaging: ImagingSection | None,
     key: SiteKey | None,
 ) -> None:
     """Read one file and keep it, or count why not."""
-    instance = read_file(row.path, options=read_options(imaging) if imaging else None)
-    skip = instance if isinstance(instance, Skip) else _refusal(instance, imaging)
-    if skip is not None or isinstance(instance, Skip):
-        assert skip is not None
-        found.skip(Skip(reason=skip.reason, detail=skip.detail or str(row.path)))
+    case = reader.read(row.path)
+    if isinstance(case, Skip):
+        found.skip(Skip(reason=case.reason, detail=case.detail or str(row.path)))
         return
-    found.notes.update(instance.notes)
-    if instance.is_colour != (harmonise.channels == 3):
-        found.notes["colour_to_grey" if instance.is_colour else "grey_to_colour"] += 1
-    found.images[len(found.rows)] = harmonise.apply(instance)
-    found.digests.append(_digest(instance))
-    found.patients.append(_patient(instance.uids, key))
+    seen, image = case
+    found.notes.update(seen.notes)
+    if seen.is_colour != (len(image) == 3):
+        found.notes["colour_to_grey" if seen.is_colour else "grey_to_colour"] += 1
+    found.images[len(found.rows)] = image
+    found.digests.append(bytes.fromhex(seen.pixels))
+    found.patients.append(_patient(seen.uids, key))
     found.rows.append(row)
-
-
-def _refusal(instance: Instance, imaging: ImagingSection | None) -> Skip | None:
-    """Return why a readable file gives no case of one image, or None."""
-    if imaging is not None:
-        return select(
-            _facts(instance),
-            instance.cautions,
-            imaging=imaging,
-            has_geometry=instance.placements is not None,
-            is_constant=is_constant(instance),
-        )
-    if instance.num_frames > 1:
-        return Skip(reason="not_selected", detail=f"{instance.num_frames} frames")
-    return unusable(instance)
-
-
-def _facts(instance: Instance) -> Facts:
-    """Return the facts of an image; a picture whose three channels are equal counts as grey."""
-    facts, values = instance.facts, instance.values
-    if is_picture(facts) and instance.is_colour and (values == values[..., :1]).all():
-        return replace(facts, photometric="L")
-    return facts
 
 
 def _patient(uids: Uids, key: SiteKey | None) -> str:
@@ -273,13 +249,6 @@ def _patient(uids: Uids, key: SiteKey | None) -> str:
         return ""
     issuer = uids.issuer.strip().casefold()
     return hashlib.sha256(f"{issuer}\0{patient}".encode("utf-8", "replace")).hexdigest()[:26]
-
-
-def _digest(instance: Instance) -> bytes:
-    """Return what is equal for exactly equal pixels, whatever file they came in."""
-    pixels = np.ascontiguousarray(instance.values[0])
-    shape = str(pixels.shape).encode()
-    return hashlib.blake2b(pixels.data, digest_size=16, salt=shape[:16]).digest()
 
 
 def _require_some(where: Path, found: _Found, *, num_rows: int) -> None:
@@ -302,13 +271,14 @@ def _cases(
     chosen: Mapping[str, int],
     found: _Found,
     *,
+    root: Path,
     classes: tuple[str, ...],
     seed: int,
     has_splits: bool,
 ) -> Cases:
     labels = [row.label for row in found.rows]
     subjects, num_copies = join_duplicates(
-        subjects=_subjects(table, chosen, found), digests=found.digests
+        subjects=_subjects(chosen, found, root=root), digests=found.digests
     )
     found.notes["duplicate_image"] += num_copies
     if has_splits:
@@ -331,11 +301,11 @@ def _cases(
     )
 
 
-def _subjects(table: Table, chosen: Mapping[str, int], found: _Found) -> list[str]:
+def _subjects(chosen: Mapping[str, int], found: _Found, *, root: Path) -> list[str]:
     """Return the subject of each case: the table's, else the patient's digest, else the file."""
     at = chosen.get("subject")
     named = [row.fields[at] if at is not None else "" for row in found.rows]
-    own = [row.path.relative_to(table.path.parent.resolve()).as_posix() for row in found.rows]
+    own = [row.path.relative_to(root.resolve()).as_posix() for row in found.rows]
     choices = zip(named, found.patients, own, strict=True)
     return [name or patient or f"file:{path}" for name, patient, path in choices]
 

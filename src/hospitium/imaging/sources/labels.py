@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,15 +70,19 @@ def _encode_given(
     keys: Sequence[str | None], classes: tuple[str, ...], *, where: str
 ) -> npt.NDArray[np.int64]:
     """Return the index of each label among given classes, by name, or else by number."""
-    index = {_key(name): number for number, name in enumerate(classes)}
+    by_name = {_key(name): number for number, name in enumerate(classes)}
+    by_number: dict[str | None, int] = {str(number): number for number in range(len(classes))}
     found = {key for key in keys if key is not None}
-    if not found <= set(index):
-        index = {str(number): number for number in range(len(classes))}
+    index = min(by_name, by_number, key=lambda known: len(found - set(known)))
     unknown = sorted(found - set(index))
     if unknown:
+        counts = Counter(keys)
+        listed = ", ".join(f"{word!r} ({counts[word]} x)" for word in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise DataError(
-            f"{where}: the label {unknown[0]!r} is none of the plan's classes {list(classes)}. "
-            "Nothing was read. Mend the labels, or name the classes in the plan as they are here."
+            f"{where}: {listed}{more}: none of the plan's classes {list(classes)}. "
+            "Nothing was read. Mend the labels, or name the classes in the plan as they are here; "
+            "a row without a label is left out and counted."
         )
     return np.array([MISSING if key is None else index[key] for key in keys], dtype=np.int64)
 

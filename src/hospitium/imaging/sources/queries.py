@@ -18,7 +18,7 @@ KEYS = {
 """Attributes that name what is wanted, one query each, and their field of `Uids`."""
 
 _DATE = re.compile(r"\d{8}")
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 _WILDCARDS = frozenset("*?\\")
 

@@ -73,8 +73,10 @@ def read_table(path: Path) -> Table:
     text, notes = _decoded(_bytes(path))
     lines = text.splitlines()
     head = next((line for line in lines if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([head], delimiter=mark), [])))
     try:
+        delimiter = max(
+            _DELIMITERS, key=lambda mark: len(next(csv.reader([head], delimiter=mark), []))
+        )
         parsed = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise DataError(
@@ -112,10 +114,12 @@ def choose_columns(table: Table, wanted: Columns) -> dict[str, int]:
             chosen[what] = plain.index(free[0])
     for what in ("image", "label"):
         if what not in chosen:
+            option = "--image-column" if what == "image" else "--label"
+            also = ", AccessionNumber, StudyInstanceUID" if what == "image" else ""
             raise DataError(
                 f"{table.path}: no {what} column among {_listed(table.names)}, expected one of "
-                f"{', '.join(_USUAL_NAMES[what][:8])}. Nothing was read. Rename the column, "
-                f"or name it with --{what}{'-column' if what == 'image' else ''}."
+                f"{', '.join(_USUAL_NAMES[what][:8])}{also}. Nothing was read. Rename the column, "
+                f'or name it: {option} of the demo, {what} = "..." in a sites file.'
             )
     return chosen
 
