@@ -204,7 +204,6 @@ class TrustError(HospitiumError):
     """
 
     code = "E501"
-    exit_status = 3
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -215,7 +214,6 @@ class KeyFileError(HospitiumError):
     """A key file is missing, open to others, or made for another purpose. Its text stays here."""
 
     code = "E502"
-    exit_status = 3
 
 
 class PolicyError(HospitiumError):

@@ -82,7 +82,7 @@ def test_a_row_that_breaks_a_rule_of_the_schema_is_a_conflict(tmp_path):
 def test_a_migration_that_fails_leaves_the_file_at_its_version(tmp_path, monkeypatch):
     create(tmp_path, small_plan())
     broken = [*migrations(), "CREATE TABLE extra (x) STRICT;"]
-    monkeypatch.setattr("hospitium.state.database.migrations", lambda: broken)
+    monkeypatch.setattr("hospitium.state.database.migrations", lambda schema: broken)
     with pytest.raises(StorageError):
         Database(tmp_path / "ledger.sqlite")
     monkeypatch.undo()
