@@ -108,7 +108,9 @@ def _shrunk(lines: FloatArray, count: int) -> FloatArray:
         at = first + step
         inside = np.maximum(np.minimum(at + 1, end) - np.maximum(at, begin), 0)
         weight = (inside / (end - begin)).astype(np.float32)[:, np.newaxis]
-        result += np.multiply(lines[np.minimum(at, len(lines) - 1)], weight, out=part)
+        np.take(lines, at, axis=0, out=part, mode="clip")
+        part *= weight
+        result += part
     return result
 
 

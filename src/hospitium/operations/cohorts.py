@@ -12,7 +12,7 @@ from typing import Any
 from hospitium.errors import StateConflictError, UsageError
 from hospitium.imaging.sources.cohort import make_cohort
 from hospitium.imaging.sources.fetching import Key
-from hospitium.imaging.sources.flow import FLOW_REASONS, Flow, flow_svg
+from hospitium.imaging.sources.flow import FLOW_REASONS, Flow
 from hospitium.imaging.sources.label_keys import (
     LabelTable,
     query_of,
@@ -35,7 +35,6 @@ __all__ = [
     "PacsSettings",
     "Query",
     "Rules",
-    "draw_flow",
     "fetch_cohort",
     "fetch_data_set",
     "parse_query",
@@ -246,11 +245,6 @@ def parse_rules(text: str, *, folder: Path, where: str = "rules") -> Rules:
         ages=(None if youngest < 0 else youngest, None if oldest < 0 else oldest),
         with_masks=with_masks,
     )
-
-
-def draw_flow(flow: Flow) -> str:
-    """Return the flow as an SVG picture, exact counts: for the site's own report."""
-    return flow_svg(flow)
 
 
 def _connect(settings: PacsSettings) -> Pacs:

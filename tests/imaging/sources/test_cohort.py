@@ -24,7 +24,7 @@ from hospitium.imaging.masks import read_seg
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.reading import parse_dicom
 from hospitium.imaging.sources import read_source
-from hospitium.imaging.sources.flow import FLOW_REASONS, Flow, Step
+from hospitium.imaging.sources.flow import FLOW_REASONS, Flow, Step, flow_svg
 from hospitium.imaging.sources.label_keys import query_of
 from hospitium.imaging.sources.pace import Pace
 from hospitium.imaging.sources.pacs import parse_pacs_settings
@@ -33,7 +33,6 @@ from hospitium.operations.cohorts import (
     PacsSettings,
     Query,
     Rules,
-    draw_flow,
     fetch_cohort,
     fetch_data_set,
     parse_query,
@@ -348,7 +347,7 @@ def test_no_small_count_can_be_had_from_the_suppressed_flow(start, left_out):
 def test_the_picture_holds_every_count_and_is_well_formed(filled, tmp_path, key):
     filled.add_shell("1.2.3", ModalitiesInStudy="DX")
     flow = fetch(settings_of(filled.url), tmp_path / "c", key, rules=Rules(modalities=("DX", "CR")))
-    picture = ElementTree.fromstring(draw_flow(flow))
+    picture = ElementTree.fromstring(flow_svg(flow))
     words = " ".join(element.text or "" for element in picture.iter())
     for step in flow.steps:
         assert step.name in words and str(step.count_out) in words
