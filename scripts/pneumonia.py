@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
+from over_seeds import half_width, interval, shared_error
 
-from hospitium.evaluation.metrics import positive_placements
 from hospitium.operations.demo import DemoOptions, prepare_demo
 from hospitium.operations.finishing import finish_run
 from hospitium.operations.reporting import joint_scores
@@ -28,7 +26,6 @@ from hospitium.state.home import Home
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("HOSPITIUM_DATA", ROOT.parent / "shared" / "data"))
 PARTITION = "dirichlet:0.5+scanner"
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 MODELS = (
     ("local_only", "each hospital alone (mean)"),
     ("ensemble", "ensemble of the locals"),
@@ -47,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     reports = {seed: report_of(seed, options.data, options.work) for seed in seeds}
-    page = write_page(reports, error=shared_error(options.work, seeds))
+    page = write_page(reports, error=error_of_test_cases(options.work, seeds))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page, encoding="utf-8")
     print(f"{options.out} was written.")
@@ -83,44 +80,14 @@ def say(event: Any) -> None:
         print(f"  {event['run']}: round {event['round']} of {event['of']}", file=sys.stderr)
 
 
-def interval(values: list[float], within_se: float = 0.0) -> str:
-    """Return mean [95 % limits]: t over the seeds, joined by the error from the test cases."""
-    middle = mean(values)
-    half = limits_half(values, within_se)
-    return f"{middle:.4f} [{middle - half:.4f}, {middle + half:.4f}]"
-
-
-def limits_half(values: list[float], within_se: float = 0.0) -> float:
-    """Return half the width of the interval.
-
-    Two errors add up in squares: that of the seeds, which shrinks with their number, and that of
-    the test cases, which all seeds share.
-    """
-    between = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    factor = T95.get(len(values) - 1, 1.96)
-    return math.hypot(factor * between, 1.96 * within_se)
-
-
-def shared_error(work: Path, seeds: list[int]) -> float:
-    """Return the standard error, from the test cases, of federated minus pooled over all seeds.
-
-    All seeds share the test cases. So DeLong's components of the difference (DeLong 1988) are
-    averaged over the seeds, case by case, before their variance is taken.
-    """
-    of_positives, of_negatives = [], []
+def error_of_test_cases(work: Path, seeds: list[int]) -> float:
+    """Return the error of federated minus pooled that the test cases bring and all seeds share."""
+    pairs = []
     for seed in seeds:
         run = (work / f"seed-{seed}" / "run.txt").read_text().strip()
         test, said = joint_scores(Home(work / "home").run(run))
-        positive = test.labels == 1
-        ours, pooled = said["federated"][:, 1], said["pooled"][:, 1]
-        of_positives.append(
-            positive_placements(ours, positive) - positive_placements(pooled, positive)
-        )
-        of_negatives.append(
-            positive_placements(-ours, ~positive) - positive_placements(-pooled, ~positive)
-        )
-    parts = [np.mean(each, axis=0) for each in (of_positives, of_negatives)]
-    return math.sqrt(sum(float(np.var(part, ddof=1)) / len(part) for part in parts))
+        pairs.append((said["federated"][:, 1], said["pooled"][:, 1]))
+    return shared_error(pairs, test.labels == 1)
 
 
 def write_page(reports: dict[int, dict[str, Any]], *, error: float) -> str:
@@ -199,7 +166,7 @@ def _claims(every: list[dict[str, Any]], error: float) -> list[str]:
     accuracy = mean(
         report["results"]["federated"]["test"]["accuracy"]["estimate"] for report in every
     )
-    lower = mean(differences) - limits_half(differences, error)
+    lower = mean(differences) - half_width(differences, error)
     below = [
         f"{site} (seed {report['seeds']['plan']}, {where})"
         for report in every
