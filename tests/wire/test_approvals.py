@@ -18,7 +18,7 @@ from hospitium.wire.approvals import (
     sign_plan,
     sign_said,
 )
-from hospitium.wire.members import admit
+from hospitium.wire.member_changes import admit
 from hospitium.wire.statement import TRUST_REASONS, time_text
 
 MEMBERS = admit(with_oslo(), member("bergen", first=30), valid_until=LATER)

@@ -8,21 +8,17 @@ from trusted import COORDINATOR, LATER, NOW, begun, invited, key, member, reques
 
 from hospitium.errors import TrustError
 from hospitium.wire import statement
+from hospitium.wire.certificates import fingerprint, make_authority
+from hospitium.wire.enrolments import check_request, read_request, require_words, sign_request
 from hospitium.wire.invites import (
     LIFETIME,
-    check_request,
     new_invite,
     read_invite,
-    read_request,
     read_ticket,
-    require_words,
-    sign_request,
-    word,
-    words,
     write_invite,
     write_ticket,
 )
-from hospitium.wire.members import admit, revoke
+from hospitium.wire.member_changes import admit, revoke
 from hospitium.wire.signing import SigningKey
 
 
@@ -150,13 +146,13 @@ def test_no_bytes_raise_anything_but_a_refusal(data):
     ],
 )
 def test_an_invite_holds_https_addresses_without_a_login(addresses):
-    options = {"addresses": addresses, "tls_ca_sha256": "", "now": NOW}
+    options = {"addresses": addresses, "now": NOW}
     assert reason_of(new_invite, begun(), site_id="oslo", **options) == "fields"
 
 
 @pytest.mark.parametrize("site_id", ["", "Oslo", "../oslo", "-oslo", "o" * 41, "os/lo", "ø"])
 def test_a_site_has_a_name_that_may_name_a_folder(site_id):
-    options = {"addresses": ["https://hub.example.org"], "tls_ca_sha256": "", "now": NOW}
+    options = {"addresses": ["https://hub.example.org"], "now": NOW}
     assert reason_of(new_invite, begun(), site_id=site_id, **options) == "fields"
 
 
@@ -166,18 +162,33 @@ def test_a_legal_name_with_accents_is_refused_in_words():
         sign_request(invite, legal_entity="Bærum", signing=key(10), request=key(11))
 
 
-def test_there_are_2048_different_words_of_five_letters():
-    every = [word(number) for number in range(2048)]
-    assert len(set(every)) == 2048 and {len(one) for one in every} == {5}
-    assert all(one.isascii() and one.islower() for one in every)
+CA = make_authority("Hospitium north", now=NOW).certificate.decode()
+"""Of a coordinator with an authority of its own."""
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(min_value=0, max_value=2**66 - 1))
-def test_six_words_say_the_first_66_bits(bits):
-    every = [word(number) for number in range(2048)]
-    found = words(f"{bits << 190:064x}")
-    number = 0
-    for one in found:
-        number = number << 11 | every.index(one)
-    assert number == bits and len(found) == 6
+def test_an_invite_brings_the_authority_of_the_coordinator_with_its_fingerprint():
+    invite = new_invite(
+        begun(), site_id="oslo", addresses=["https://hub.example.org"], tls_ca=CA, now=NOW
+    )
+    found = read_invite(write_invite(invite, COORDINATOR), now=NOW)
+    assert found == invite and found.tls_ca == CA
+    assert found.tls_ca_sha256 == fingerprint(CA)
+
+
+def test_an_authority_that_is_not_the_one_of_the_fingerprint_is_refused():
+    other = make_authority("Hospitium north", now=NOW).certificate.decode()
+    with_ca = replace(invited()[0], tls_ca=CA, tls_ca_sha256=fingerprint(CA))
+    for changed, reason in (
+        (replace(with_ca, tls_ca=other), "identity"),
+        (replace(with_ca, tls_ca=""), "identity"),
+        (replace(with_ca, tls_ca_sha256=""), "identity"),
+        (replace(with_ca, tls_ca=CA + CA), "fields"),
+        (replace(with_ca, tls_ca="hello\n"), "fields"),
+        (replace(with_ca, tls_ca=CA * 20), "fields"),
+    ):
+        assert reason_of(read_invite, write_invite(changed, COORDINATOR), now=NOW) == reason
+
+
+def test_an_invite_is_not_made_with_what_is_no_certificate():
+    options = {"addresses": ["https://hub.example.org"], "now": NOW}
+    assert reason_of(new_invite, begun(), site_id="oslo", tls_ca="x\n", **options) == "fields"

@@ -8,19 +8,15 @@ from trusted import COORDINATOR, LATER, NOW, OFFICERS, begun, key, member, signe
 
 from hospitium.errors import TrustError
 from hospitium.wire import statement
-from hospitium.wire.members import (
-    KIND,
+from hospitium.wire.member_changes import (
     admit,
-    follow,
-    open_first,
     replace_coordinator,
     replace_officers,
-    require_valid,
     revoke,
     rotate,
-    sign_members,
     sign_rotation,
 )
+from hospitium.wire.members import KIND, follow, open_first, require_valid, sign_members
 from hospitium.wire.signing import dsse_merge
 
 

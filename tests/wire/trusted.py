@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hospitium.wire.invites import new_invite, sign_request, ticket_of
-from hospitium.wire.members import Member, admit, first_list, sign_members
+from hospitium.wire.enrolments import sign_request
+from hospitium.wire.invites import new_invite, ticket_of
+from hospitium.wire.member_changes import admit, first_list
+from hospitium.wire.members import Member, sign_members
 from hospitium.wire.signing import SigningKey
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
@@ -51,7 +53,6 @@ def invited(site_id="oslo", *, members=None, now=NOW):
         members or begun(),
         site_id=site_id,
         addresses=["https://hub.example.org"],
-        tls_ca_sha256="",
         now=now,
     )
     return invite, ticket_of(invite)

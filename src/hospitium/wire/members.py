@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ from hospitium.wire.signing import SigningKey
 from hospitium.wire.statement import Check, is_count, is_hex, is_id, is_text, is_time, list_of
 
 KIND = "members"
-ROTATION = "rotation"
 NO_LIST = ""
 """The digest before the first list."""
 FULL_WEIGHT = 1000
@@ -92,111 +91,6 @@ class Members:
         """Every key that this list gives power to."""
         sites = (key for site in self.sites for key in (site.signing_key, site.request_key))
         return (*self.officers, *self.coordinator_keys, *sites)
-
-
-def first_list(
-    *,
-    federation: str,
-    officers: Sequence[str],
-    threshold: int,
-    coordinator_key: str,
-    min_sites: int,
-    valid_until: datetime,
-) -> Members:
-    """Return the list of a new federation: officers, a coordinator, and no site yet."""
-    return _made(
-        Members(
-            federation=federation,
-            members_epoch=1,
-            previous_digest=NO_LIST,
-            valid_until=statement.time_text(valid_until),
-            officers=tuple(sorted(officers)),
-            threshold=threshold,
-            coordinator_keys=(coordinator_key,),
-            min_sites=min_sites,
-        )
-    )
-
-
-def admit(members: Members, member: Member, *, valid_until: datetime) -> Members:
-    """Return the next list, with one more site; or the same site anew, its old keys retired.
-
-    Raises:
-        TrustError: One of its keys is or was another's, or its legal entity is a member already.
-    """
-    others = tuple(site for site in members.sites if site.site_id != member.site_id)
-    return _next(members, sites=(*others, member), valid_until=valid_until)
-
-
-def revoke(members: Members, site_id: str, *, valid_until: datetime) -> Members:
-    """Return the next list, without a site; its keys never come back."""
-    gone = members.site(site_id)
-    return _next(
-        members, sites=tuple(s for s in members.sites if s != gone), valid_until=valid_until
-    )
-
-
-def replace_officers(
-    members: Members, officers: Sequence[str], *, threshold: int, valid_until: datetime
-) -> Members:
-    """Return the next list under other officers; the old and the new ones have to sign it."""
-    return _next(members, officers=officers, threshold=threshold, valid_until=valid_until)
-
-
-def replace_coordinator(members: Members, key: str, *, valid_until: datetime) -> Members:
-    """Return the next list with another coordinator's key, after the first one was lost."""
-    return _next(members, coordinator_keys=(key,), valid_until=valid_until)
-
-
-def sign_rotation(
-    members: Members, *, site_id: str, purpose: Purpose, new: SigningKey, signing: SigningKey
-) -> bytes:
-    """Return a site's statement that one of its keys has a successor.
-
-    Args:
-        members: The list in force.
-        site_id: The site.
-        purpose: Which of its keys.
-        new: The successor, which signs too.
-        signing: The site's signing key of that list.
-    """
-    old = _key_for(members.site(site_id), purpose)
-    fields: dict[str, Json] = {
-        "federation": members.federation,
-        "members_epoch": members.members_epoch,
-        "site_id": site_id,
-        "purpose": purpose,
-        "old_key": old,
-        "new_key": new.public.hex(),
-    }
-    return statement.sign(ROTATION, fields, signing, new)
-
-
-def rotate(members: Members, envelope: bytes, *, valid_until: datetime) -> Members:
-    """Return the next list after a site's rotation; the old key is retired.
-
-    Raises:
-        TrustError: It is for another list, or the site's signing key and the new one did not both
-            sign it.
-    """
-    fields = statement.read(ROTATION, statement.unverified(ROTATION, envelope), _ROTATION_CHECKS)
-    _require_federation(members, fields["federation"], what=ROTATION)
-    site = members.site(fields["site_id"])
-    if (fields["members_epoch"], fields["old_key"]) != (
-        members.members_epoch,
-        _key_for(site, fields["purpose"]),
-    ):
-        raise TrustError("members", f"The rotation of {site.site_id} is for another member list.")
-    keys = statement.keys_of(site.signing_key, fields["new_key"])
-    _, signers = statement.open_signed(ROTATION, envelope, keys)
-    if len(signers) != 2:
-        raise TrustError(
-            "threshold", f"The rotation of {site.site_id} lacks the old or the new key's signature."
-        )
-    name = "signing_key" if fields["purpose"] == "signing" else "request_key"
-    changed = replace(site, **{name: fields["new_key"]})
-    others = tuple(row for row in members.sites if row != site)
-    return _next(members, sites=(*others, changed), valid_until=valid_until)
 
 
 def sign_members(members: Members, *officers: SigningKey) -> bytes:
@@ -272,7 +166,7 @@ def require_next(current: Members, found: Members) -> None:
     Raises:
         TrustError: ``rollback``, ``fork``, ``gap``, ``federation`` or ``key_reused``.
     """
-    _require_federation(current, found.federation, what="member list")
+    require_federation(current, found.federation, what="member list")
     if found.members_epoch <= current.members_epoch:
         reason = "fork" if found.members_epoch == current.members_epoch else "rollback"
         raise TrustError(
@@ -289,11 +183,12 @@ def require_next(current: Members, found: Members) -> None:
         )
     if found.previous_digest != current.digest:
         raise TrustError("fork", "A member list was refused: it follows another list than ours.")
-    if not set(current.retired_keys) | _taken_off(current, found) <= set(found.retired_keys):
+    if not set(current.retired_keys) | taken_off(current, found) <= set(found.retired_keys):
         raise TrustError("key_reused", "A member list was refused: it forgets retired keys.")
 
 
-def _taken_off(before: Members, after: Members) -> set[str]:
+def taken_off(before: Members, after: Members) -> set[str]:
+    """Return the keys that one list gives power to and the next does not."""
     return set(before.active_keys) - set(after.active_keys)
 
 
@@ -313,24 +208,7 @@ def _require_signers(
             )
 
 
-def _next(members: Members, *, valid_until: datetime, **changes: Any) -> Members:
-    """Return the list that follows, with everything sorted and what was taken off retired."""
-    if "sites" in changes:
-        changes["sites"] = tuple(sorted(changes["sites"], key=lambda site: site.site_id))
-    if "officers" in changes:
-        changes["officers"] = tuple(sorted(changes["officers"]))
-    following = replace(
-        members,
-        members_epoch=members.members_epoch + 1,
-        previous_digest=members.digest,
-        valid_until=statement.time_text(valid_until),
-        **changes,
-    )
-    retired = set(members.retired_keys) | _taken_off(members, following)
-    return _made(replace(following, retired_keys=tuple(sorted(retired))))
-
-
-def _made(members: Members) -> Members:
+def made(members: Members) -> Members:
     """Return a list of our own making, if whoever reads it will take it."""
     statement.read(KIND, statement.write(KIND, members.fields), _CHECKS)
     return _checked(members)
@@ -369,15 +247,16 @@ def _checked(members: Members) -> Members:
     return members
 
 
-def _require_federation(members: Members, federation: str, *, what: str) -> None:
+def require_federation(members: Members, federation: str, *, what: str) -> None:
+    """Refuse what belongs to another federation.
+
+    Raises:
+        TrustError: It does (``federation``).
+    """
     if federation != members.federation:
         raise TrustError(
             "federation", f"A {what} of another federation than {members.federation} was refused."
         )
-
-
-def _key_for(site: Member, purpose: str) -> str:
-    return site.signing_key if purpose == "signing" else site.request_key
 
 
 def _is_member(value: Any) -> bool:
@@ -388,7 +267,8 @@ def _is_member(value: Any) -> bool:
     )
 
 
-def _is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> bool:
+    """Whether a value is a whole number from 1 on."""
     return is_count(value) and value >= 1
 
 
@@ -402,21 +282,13 @@ _MEMBER_CHECKS: dict[str, Check] = {
 }
 _CHECKS: dict[str, Check] = {
     "federation": is_id,
-    "members_epoch": _is_positive,
+    "members_epoch": is_positive,
     "previous_digest": lambda value: value == NO_LIST or is_hex(value),
     "valid_until": is_time,
     "officers": list_of(is_hex, most=MAX_KEYS),
-    "threshold": _is_positive,
+    "threshold": is_positive,
     "coordinator_keys": list_of(is_hex, most=MAX_KEYS),
-    "min_sites": _is_positive,
+    "min_sites": is_positive,
     "sites": list_of(_is_member, most=MAX_SITES),
     "retired_keys": list_of(is_hex, most=MAX_RETIRED),
-}
-_ROTATION_CHECKS: dict[str, Check] = {
-    "federation": is_id,
-    "members_epoch": _is_positive,
-    "site_id": is_id,
-    "purpose": lambda value: value in ("signing", "request"),
-    "old_key": is_hex,
-    "new_key": is_hex,
 }

@@ -1,0 +1,210 @@
+"""Files that only the coordinator can open: sealed to the key of one run, frame by frame.
+
+A fresh content key is wrapped to the run's public key with HPKE (RFC 9180, base mode: DHKEM(X25519,
+HKDF-SHA256), HKDF-SHA256, AES-256-GCM). The content follows in frames of 1 MiB, each AES-256-GCM
+under that key. A frame's nonce holds its number and whether it is the last one, so that no frame
+can be left out, doubled or moved, and nothing can be cut off or put at the end. Wrapping and frames
+are bound to *what it is for*: the digest of the update's envelope, which names run, round and site.
+
+Sealing says nothing of who sealed: that is said by the signed statement, which names the digest of
+the sealed file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from hospitium.errors import UpdateError
+
+FRAME_BYTES = 1 << 20
+TAG_BYTES = 16
+
+_MAGIC = b"hospitium sealed 1\n"
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_KEY_BYTES = 32
+_WRAPPED_BYTES = 32 + _KEY_BYTES + TAG_BYTES
+HEAD_BYTES = len(_MAGIC) + _WRAPPED_BYTES
+
+
+class RunKey:
+    """The private half of a run's key. Its text form shows nothing of it."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: X25519PrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def generate(cls) -> RunKey:
+        """Draw a key from the operating system's randomness."""
+        return cls(X25519PrivateKey.generate())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RunKey:
+        """Read a key from its 32 bytes.
+
+        Raises:
+            UpdateError: They are of another number. The text holds nothing of them.
+        """
+        if len(data) != _KEY_BYTES:
+            raise UpdateError("fields", "A run key was refused: it is not 32 bytes long.")
+        return cls(X25519PrivateKey.from_private_bytes(data))
+
+    def to_bytes(self) -> bytes:
+        """Return the 32 bytes: for the run's key file, and for nothing else."""
+        return self._key.private_bytes_raw()
+
+    @property
+    def public(self) -> str:
+        """The public half, hexadecimal: what sites seal to."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def unwrap(self, wrapped: bytes, *, purpose: bytes) -> bytes:
+        """Return what was wrapped to this key for this purpose.
+
+        Raises:
+            UpdateError: It was wrapped to another key, for something else, or changed
+                (``identity``).
+        """
+        try:
+            return _SUITE.decrypt(wrapped, self._key, info=purpose)
+        except (InvalidTag, ValueError):
+            raise UpdateError(
+                "identity",
+                "A sealed file was refused: it is not sealed to the key of this run, for this "
+                "update. Nothing of it was read.",
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"RunKey(of {self.public[:8]})"
+
+
+def sealed_bytes(size_bytes: int) -> int:
+    """Return the size of the sealed file of a content of this size."""
+    return HEAD_BYTES + size_bytes + TAG_BYTES * _num_frames(size_bytes)
+
+
+def seal(source: BinaryIO, target: BinaryIO, *, run_key: str, envelope: bytes) -> str:
+    """Write a sealed copy of a file, and return its SHA-256; memory does not grow with its size.
+
+    The same content gives other bytes each time: seal once, keep the file, and send that.
+
+    Args:
+        source: The content, open for reading and seekable.
+        target: An open file; making it durable is the caller's part.
+        run_key: The run's public key, hexadecimal.
+        envelope: The update's envelope, without which nobody can open the file.
+
+    Raises:
+        UpdateError: The run's key is none (``fields``). Nothing was written.
+    """
+    bound, content_key = hashlib.sha256(envelope).digest(), os.urandom(_KEY_BYTES)
+    head = _MAGIC + _wrap(content_key, run_key, purpose=_MAGIC + bound)
+    cipher, sha256 = AESGCM(content_key), hashlib.sha256(head)
+    target.write(head)
+    room = memoryview(bytearray(FRAME_BYTES + TAG_BYTES))
+    for nonce, piece in _frames(source, FRAME_BYTES, start=0):
+        sealed = room[: len(piece) + TAG_BYTES]
+        cipher.encrypt_into(nonce, piece, bound, sealed)
+        sha256.update(sealed)
+        target.write(sealed)
+    return sha256.hexdigest()
+
+
+def open_sealed(source: BinaryIO, target: BinaryIO, *, key: RunKey, envelope: bytes) -> str:
+    """Write what is in a sealed file, and return its SHA-256; memory does not grow with its size.
+
+    Args:
+        source: The sealed file, open for reading and seekable.
+        target: An open file; on an error it holds a part at most, to be thrown away.
+        key: The run's key.
+        envelope: The envelope of the update that came with it.
+
+    Raises:
+        UpdateError: It is no sealed file (``header``), not for this run or update (``identity``),
+            or was changed, cut off or put together anew (``blob_digest``).
+    """
+    bound, head = hashlib.sha256(envelope).digest(), source.read(HEAD_BYTES)
+    if len(head) != HEAD_BYTES or not head.startswith(_MAGIC):
+        raise UpdateError("header", "A file was refused: it is not sealed, or was cut off.")
+    cipher = AESGCM(key.unwrap(head[len(_MAGIC) :], purpose=_MAGIC + bound))
+    sha256 = hashlib.sha256()
+    room = memoryview(bytearray(FRAME_BYTES))
+    for nonce, piece in _frames(source, FRAME_BYTES + TAG_BYTES, start=HEAD_BYTES):
+        opened = room[: max(0, len(piece) - TAG_BYTES)]
+        _open_frame(cipher, nonce, piece, bound, opened)
+        sha256.update(opened)
+        target.write(opened)
+    return sha256.hexdigest()
+
+
+def _wrap(content_key: bytes, run_key: str, *, purpose: bytes) -> bytes:
+    """Wrap a content key to a run's public key."""
+    if not re.fullmatch(r"[0-9a-f]{64}", run_key, re.ASCII):
+        raise UpdateError("fields", "A run key that is not 32 bytes in hexadecimal was refused.")
+    public = X25519PublicKey.from_public_bytes(bytes.fromhex(run_key))
+    try:
+        return _SUITE.encrypt(content_key, public, info=purpose)
+    except ValueError:
+        raise UpdateError(
+            "fields", "A run key to which nothing can be sealed was refused."
+        ) from None
+
+
+def _open_frame(
+    cipher: AESGCM, nonce: bytes, piece: memoryview, bound: bytes, opened: memoryview
+) -> None:
+    """Open one frame into a buffer of its size."""
+    try:
+        cipher.decrypt_into(nonce, piece, bound, opened)
+    except (InvalidTag, ValueError):
+        raise UpdateError(
+            "blob_digest",
+            "A sealed file was refused: it is not as it was sealed. Nothing of it was kept.",
+        ) from None
+
+
+def _frames(source: BinaryIO, size: int, *, start: int) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the pieces of a file from a place on, with their nonces, in one buffer.
+
+    A file that ends there has one empty piece. Each piece is gone when the next one is asked for.
+    """
+    left = source.seek(0, os.SEEK_END) - start
+    source.seek(start)
+    room = memoryview(bytearray(size))
+    index = 0
+    while True:
+        piece = room[: min(size, left)]
+        _fill(source, piece)
+        left -= len(piece)
+        yield index.to_bytes(11, "big") + bytes([left == 0]), piece
+        if left == 0:
+            return
+        index += 1
+
+
+def _fill(source: BinaryIO, room: memoryview) -> None:
+    """Read as many bytes as there is room for.
+
+    Raises:
+        UpdateError: The file became shorter while it was read.
+    """
+    filled = 0
+    while filled < len(room):
+        count = source.readinto(room[filled:])  # type: ignore[attr-defined]
+        if not count:
+            raise UpdateError("blob_digest", "A file was cut off while it was read.")
+        filled += count
+
+
+def _num_frames(size_bytes: int) -> int:
+    return max(1, -(-size_bytes // FRAME_BYTES))
