@@ -1,4 +1,4 @@
-"""What workers do in the tests of the pool: module-level functions, so that spawn finds them."""
+"""What workers do in the tests of the pool: module-level functions, found by their names."""
 
 import json
 import os

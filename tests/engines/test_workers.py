@@ -50,6 +50,17 @@ def test_a_worker_that_hangs_is_killed_at_the_deadline_and_replaced(pool):
     assert not _is_running(pid)
 
 
+def test_a_worker_that_stands_still_delays_nobody_beyond_the_deadline(pool):
+    """Neither while it works, nor when it does not even take the request from the pipe."""
+    pid = told(order(pool, "tell"))["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        pool.submit(json.dumps("x" * 1_000_000).encode(), deadline_s=0.5).result(timeout=30)
+    assert time.monotonic() - started < 10.5  # a peer system stood still for 657 s
+    assert told(order(pool, "tell"))["pid"] != pid
+
+
 def test_a_worker_that_dies_is_said_to_have_died_and_replaced(pool):
     with pytest.raises(WorkerDiedError, match="ended before it answered"):
         order(pool, "die").result(timeout=30)
@@ -100,11 +111,13 @@ def test_a_worker_is_gone_when_its_parent_was_killed(task, tmp_path):
 
 
 def _is_running(pid: int) -> bool:
+    process = Path("/proc", str(pid))
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        num_threads = len([*(process / "task").iterdir()])
     except OSError:
         return False
-    return state != "Z"
+    return state != "Z" or num_threads > 1
 
 
 def _wait_until(is_so, timeout_s: float = 30.0) -> None:

@@ -3,8 +3,9 @@ from carried import NAME, NOW, Federation
 from tiny import tiny_plan
 
 from hospitium.errors import SiteError, StateConflictError, TrustError
-from hospitium.operations.approving import approve, status
+from hospitium.operations.approving import approve
 from hospitium.operations.enrolment import rotate
+from hospitium.operations.site_status import status
 from hospitium.site.membership import Membership
 from hospitium.wire.approvals import Withdrawal
 from hospitium.wire.statement import time_text
@@ -74,4 +75,4 @@ def test_two_processes_may_speak_at_once(north):
     place.say(said)
     (place.folder / "said" / "000001.dsse").rename(place.folder / "said" / "000002.dsse")
     place.say(said)
-    assert [number for number, _ in place.untold()] == [2, 3]
+    assert [number for number, _ in place.statements.untold()] == [2, 3]

@@ -58,7 +58,7 @@ def _answer(fields: dict[str, str], folder: Path) -> str:
     site = Site(
         site_id=fields["site_id"],
         cases_folder=Path(fields["cases"]),
-        folder=folder,
+        folder=Path(fields.get("state", folder)),
         consent=Consent(plan_digest=plan.digest, num_cases=int(fields["num_cases"])),
     )
     update = answer(task, plan=plan, site=site, trainer=trainer)

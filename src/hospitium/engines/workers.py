@@ -1,32 +1,38 @@
 """A pool of worker processes that train: spawned, one torch thread each, replaced when they die.
 
 What goes to a worker and comes back is bytes of canonical JSON; arrays go through files. A worker
-ends by itself as soon as its parent is gone, however that happened.
+ends by itself as soon as its parent is gone, however that happened. In an isolated pool a worker
+has no network and none of the parent's secrets; see ``site/isolation.py``.
 """
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing
 import os
 import queue
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from hospitium.errors import EngineError
+from hospitium.engines.worker_process import Handler, Worker, WorkerDiedError, WorkerSetup
+from hospitium.errors import EngineError, SiteError
+from hospitium.site.consent import REFUSALS
+from hospitium.site.isolation import Isolation, Limits
 
-Handler: TypeAlias = Callable[[bytes], bytes]
-"""What a worker does with a request; a module-level function, so that spawn finds it."""
+__all__ = ["Handler", "WorkerDiedError", "WorkerPool"]
 
 
-class WorkerDiedError(Exception):
-    """The process of a worker ended before it replied."""
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    """A request in line; None only wants a worker to be there."""
+
+    request: bytes | None
+    deadline_s: float
+    must_be_cut_off: bool
+    future: Future[bytes]
 
 
 class WorkerPool:
@@ -35,14 +41,36 @@ class WorkerPool:
     Args:
         handler: Runs in the workers.
         num_workers: Processes; 0 means one for each core.
+        isolated: Whether workers give up network, keys and rights before they load the handler.
+        limits: What each worker may use.
+        addresses: URLs or ``host:port`` of the coordinator and the proxy: an isolated worker tries
+            to reach them, and must fail.
+        hidden: Folders that an isolated worker finds empty: those of the keys.
     """
 
-    def __init__(self, handler: Handler, *, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        num_workers: int = 0,
+        isolated: bool = False,
+        limits: Limits | None = None,
+        addresses: Sequence[str] = (),
+        hidden: Sequence[Path] = (),
+    ) -> None:
         self.num_workers = num_workers or os.cpu_count() or 1
-        self._handler = handler
-        self._requests: queue.Queue[tuple[bytes, float, Future[bytes]] | None] = queue.Queue()
+        self._setup = WorkerSetup(
+            handler=handler,
+            isolated=isolated,
+            limits=limits or Limits(),
+            addresses=tuple(addresses),
+            hidden=tuple(hidden),
+        )
+        self._found: Isolation = "not_tested"
+        self._requests: queue.Queue[_Item | None] = queue.Queue()
         self._closed = threading.Event()
         self._closing = threading.Lock()
+        self._workers: set[Worker] = set()
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{index + 1}", daemon=True)
             for index in range(self.num_workers)
@@ -50,24 +78,37 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: bytes, *, deadline_s: float) -> Future[bytes]:
+    def submit(
+        self, request: bytes, *, deadline_s: float, must_be_cut_off: bool = False
+    ) -> Future[bytes]:
         """Put a request in line; its clock starts when a worker takes it.
 
-        The future raises `TimeoutError` at the deadline, when the worker is killed and replaced,
-        `WorkerDiedError` if the worker is gone, and `EngineError` if the pool is closed meanwhile:
-        that is not the site's doing.
+        The future raises `TimeoutError` at the deadline or the pool's own limit, when the worker is
+        killed and replaced, `WorkerDiedError` if the worker is gone, and `EngineError` if the pool
+        is closed meanwhile: that is not the site's doing. With ``must_be_cut_off`` it raises
+        `SiteError` where the worker could reach the network; the request was not given to it.
         """
-        future: Future[bytes] = Future()
-        with self._closing:
-            if self._closed.is_set():
-                raise _stopped()
-            self._requests.put((request, deadline_s, future))
-        return future
+        return self._put(request, deadline_s, must_be_cut_off)
+
+    def isolation(self) -> Isolation:
+        """Return what the workers found when they tried to get out, the worst of all of them."""
+        return self._found
+
+    def hide(self, folders: Sequence[Path]) -> None:
+        """Hide these folders from now on; a worker started before is replaced when it is idle."""
+        self._setup = replace(self._setup, hidden=tuple(folders))
+
+    def prepare(self, *, deadline_s: float = 60.0) -> Isolation:
+        """Start a worker now, and return what it found; raises as `submit`'s future does."""
+        self._put(None, deadline_s, must_be_cut_off=False).result()
+        return self._found
 
     def close(self) -> None:
         """Stop all workers, also in the middle of their work; safe to call twice."""
         with self._closing:
             self._closed.set()
+            for worker in self._workers:
+                worker.end()
         for _ in self._threads:
             self._requests.put(None)
         for thread in self._threads:
@@ -75,36 +116,78 @@ class WorkerPool:
         with suppress(queue.Empty):
             while True:
                 item = self._requests.get_nowait()
-                if item is not None and item[2].set_running_or_notify_cancel():
-                    item[2].set_exception(_stopped())
+                if item is not None and item.future.set_running_or_notify_cancel():
+                    item.future.set_exception(_stopped())
+
+    def _put(
+        self, request: bytes | None, deadline_s: float, must_be_cut_off: bool
+    ) -> Future[bytes]:
+        future: Future[bytes] = Future()
+        item = _Item(
+            request=request, deadline_s=deadline_s, must_be_cut_off=must_be_cut_off, future=future
+        )
+        with self._closing:
+            if self._closed.is_set():
+                raise _stopped()
+            self._requests.put(item)
+        return future
 
     def _serve(self) -> None:
         """Own one worker process: hand it one request after the other."""
         if hasattr(signal, "pthread_sigmask"):  # a worker inherits it: Ctrl-C is for the parent
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        worker: _Worker | None = None
+        worker: Worker | None = None
         try:
             while not self._closed.is_set():
                 item = self._requests.get()
                 if item is None:
                     break
-                request, deadline_s, future = item
-                if not future.set_running_or_notify_cancel():
+                if not item.future.set_running_or_notify_cancel():
                     continue
                 try:
-                    if worker is not None and not worker.is_alive:  # killed while it was idle
-                        worker.kill()
+                    if worker is not None and not self._serves(worker):
+                        self._bury(worker)
                         worker = None
-                    worker = worker or _Worker(self._handler)
-                    future.set_result(worker.ask(request, deadline_s, stop=self._closed))
+                    worker = worker or self._started()
+                    item.future.set_result(self._ask(worker, item))
+                except SiteError as error:  # refused before the worker heard of it
+                    item.future.set_exception(error)
                 except BaseException as error:
                     if worker is not None:
-                        worker.kill()
+                        self._bury(worker)
                         worker = None
-                    future.set_exception(error)
+                    item.future.set_exception(_stopped() if self._closed.is_set() else error)
         finally:
             if worker is not None:
-                worker.kill()
+                self._bury(worker)
+
+    def _serves(self, worker: Worker) -> bool:
+        """Whether a worker was not killed while it was idle, and is what it would be today."""
+        return worker.is_alive and worker.setup == self._setup
+
+    def _started(self) -> Worker:
+        with self._closing:
+            if self._closed.is_set():
+                raise _stopped()
+            worker = Worker(self._setup)
+            self._workers.add(worker)
+        return worker
+
+    def _bury(self, worker: Worker) -> None:
+        with self._closing:
+            self._workers.discard(worker)
+        worker.kill()
+
+    def _ask(self, worker: Worker, item: _Item) -> bytes:
+        """Let a worker answer, once it has shown that it may be asked."""
+        own_s = self._setup.limits.task_s
+        with worker.within(min(item.deadline_s, own_s) if own_s > 0 else item.deadline_s):
+            found = worker.ready()
+            if self._found != "not_cut_off":
+                self._found = found
+            if item.must_be_cut_off and found != "cut_off":
+                raise SiteError(REFUSALS["isolation"])
+            return b"" if item.request is None else worker.ask(item.request)
 
 
 def _stopped() -> EngineError:
@@ -112,71 +195,3 @@ def _stopped() -> EngineError:
         "The engine was stopped, and nothing was recorded of what its sites were doing. Go on with "
         "`hospitium run resume RUN`; `hospitium run list` names the runs."
     )
-
-
-class _Worker:
-    """One process and the pipe to it."""
-
-    def __init__(self, handler: Handler) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process: SpawnProcess = context.Process(
-            target=_work,
-            args=(theirs, handler.__module__, handler.__qualname__),
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process is there still."""
-        return self._process.is_alive()
-
-    def ask(self, request: bytes, deadline_s: float, *, stop: threading.Event) -> bytes:
-        """Send a request and wait for the reply, the deadline, the process's end, or a stop."""
-        try:
-            self._pipe.send_bytes(request)
-            left_s = deadline_s
-            while left_s > 0 and not stop.is_set():
-                slice_s = min(left_s, 0.5)
-                if wait([self._pipe, self._process.sentinel], timeout=slice_s):
-                    return self._pipe.recv_bytes()
-                left_s -= slice_s
-        except (EOFError, OSError) as error:
-            raise WorkerDiedError("its process ended before it answered") from error
-        if stop.is_set():
-            raise _stopped()
-        raise TimeoutError
-
-    def kill(self) -> None:
-        """End the process at once and take its last resources."""
-        self._process.kill()
-        self._process.join(timeout=10)
-        self._pipe.close()
-
-
-def _work(pipe: Connection, module: str, name: str) -> None:
-    """Run in the worker: answer requests until the parent goes away.
-
-    The handler comes by name, so that its libraries are loaded when the number of threads is set.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    handler: Handler = getattr(importlib.import_module(module), name)
-    while True:
-        try:
-            request = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return
-        pipe.send_bytes(handler(request))
-
-
-def _leave_with_parent() -> None:
-    """End this process when its parent is gone, even in the middle of training."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

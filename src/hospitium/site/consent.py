@@ -28,6 +28,9 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
         "policy": "the site's policy has changed since it agreed",
         "expired": "the site's agreement or approval has expired",
         "window": "it is outside the site's hours",
+        "isolation": "the site's training process is not cut off from the network",
+        "cases": "the site's cases are not those that it agreed to use",
+        "limits": "an update of this size is above the site's limit of a day",
     }
 )
 """The closed list of reasons, in the order in which they are looked for, as the coordinator

@@ -6,53 +6,29 @@ that it may do from here, anew for each task: so a pause or a withdrawal holds a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from hospitium.errors import SiteError, StateConflictError, TrustError
+from hospitium.errors import SiteError, TrustError
 from hospitium.plan import Plan
-from hospitium.plan.reading import plan_from_dict
 from hospitium.site.consent import REFUSALS, Consent, Terms
 from hospitium.site.keys import KeyPurpose, make_key, read_key
+from hospitium.site.plan_inbox import PlanInbox
 from hospitium.site.policy import Policy, load_policy
+from hospitium.site.settings import SETTINGS, Settings, read_settings, write_settings
+from hospitium.site.statements import Statements, counted
 from hospitium.state import durable
 from hospitium.state.chain import Chain
 from hospitium.wire import statement
-from hospitium.wire.approvals import (
-    Approval,
-    Said,
-    open_own,
-    open_plan,
-    sign_said,
-)
-from hospitium.wire.canonical import canonical_json
+from hospitium.wire.approvals import Approval, Said, sign_said
 from hospitium.wire.members import Member, Members, Purpose
 from hospitium.wire.signing import SigningKey
 
 _FILES: dict[Purpose, KeyPurpose] = {"signing": "site-signing", "request": "site-request"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Who this site is in a federation, and how it reaches the coordinator; no secrets.
-
-    ``members_epoch`` is that of the invite: an older list is never the first one here. ``keys`` is
-    the name of the folder with the keys of this enrolment.
-    """
-
-    federation: str
-    site_id: str
-    legal_entity: str
-    addresses: tuple[str, ...]
-    tls_ca_sha256: str
-    coordinator_key: str
-    members_epoch: int
-    keys: str
+TLS_CA = "tls-ca.pem"
+"""The certificate of the coordinator's own CA, as the invite brought it."""
 
 
 class Membership:
@@ -65,27 +41,18 @@ class Membership:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.chain = Chain(folder / "members")
+        self.inbox = PlanInbox(folder / "inbox")
+        self.statements = Statements(folder)
 
     @property
     def settings(self) -> Settings:
-        """Who this site is there.
-
-        Raises:
-            StateConflictError: The site never asked to join.
-        """
-        path = self.folder / "settings.json"
-        if not path.is_file():
-            raise StateConflictError(
-                f"{self.folder.name}: this site has not asked to join it. Nothing was done. "
-                "Begin with `hospitium site join INVITE`."
-            )
-        fields = json.loads(path.read_bytes())
-        return Settings(**{**fields, "addresses": tuple(fields["addresses"])})
+        """Who this site is there; see `read_settings`."""
+        return read_settings(self.folder)
 
     @property
     def has_joined(self) -> bool:
         """Whether the site ever asked to join."""
-        return (self.folder / "settings.json").is_file()
+        return (self.folder / SETTINGS).is_file()
 
     def make_keys(self, name: str, *, federation: str) -> tuple[SigningKey, SigningKey]:
         """Return the signing and the request key of an enrolment; made the first time."""
@@ -94,13 +61,17 @@ class Membership:
             self._make_key(name, "site-request", federation),
         )
 
-    def keep_settings(self, settings: Settings, request: bytes) -> None:
+    def keep_settings(self, settings: Settings, request: bytes, *, tls_ca: str = "") -> None:
         """Write down who this site is and what it asked, in this order of need."""
+        durable.delete(self.folder / TLS_CA)
+        if tls_ca:
+            durable.write_atomically(
+                self.folder / TLS_CA, lambda file: str(file.write(tls_ca.encode()))
+            )
         durable.write_atomically(
             self.folder / "request.dsse", lambda file: str(file.write(request))
         )
-        data = canonical_json({**asdict(settings), "addresses": list(settings.addresses)})
-        durable.write_atomically(self.folder / "settings.json", lambda file: str(file.write(data)))
+        write_settings(self.folder, settings)
         durable.delete(self.folder / "left")
 
     @property
@@ -123,6 +94,17 @@ class Membership:
         if path.exists():
             return read_key(path, purpose=name, federation=settings.federation)
         return make_key(path, purpose=name, federation=settings.federation)
+
+    def next_request_key(self) -> SigningKey | None:
+        """Return the successor of the request key, if one was made and is not in use yet.
+
+        Once the list in force names it, the coordinator knows the site by it alone.
+        """
+        settings = self.settings
+        path = self._path(settings, "site-request", suffix=".next.key")
+        if not path.exists():
+            return None
+        return read_key(path, purpose="site-request", federation=settings.federation)
 
     def adopt_successors(self) -> None:
         """Use each successor that the list in force names; the key before it is gone then."""
@@ -167,42 +149,17 @@ class Membership:
         return load_policy(self.folder / "policy.toml")
 
     def take_plan(self, envelope: bytes) -> Plan:
-        """Put a plan that the coordinator signed into the inbox.
-
-        Raises:
-            TrustError: Somebody else signed it, or it was changed.
-            PlanError: It cannot be read by this version.
-        """
-        plan = _plan_of(open_plan(envelope, self.members()))
-        durable.make_folder(self.folder / "inbox")
-        durable.write_once(self.folder / "inbox" / f"{plan.digest}.dsse", envelope)
-        return plan
-
-    def plan_digests(self) -> list[str]:
-        """Return the digest of everything that ever came into the inbox, oldest first."""
-        paths = list((self.folder / "inbox").glob("*.dsse"))
-        paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
-        return [path.stem for path in paths]
+        """Put a plan that the coordinator signed into the inbox; see `PlanInbox.take`."""
+        return self.inbox.take(envelope, self.members())
 
     def plans(self) -> list[Plan]:
-        """Return the plans of the inbox, oldest first.
-
-        Those that the coordinator of the member list in force did not sign are passed over.
-        """
-        members, found = self.members(), []
-        for name in self.plan_digests():
-            with suppress(TrustError):
-                envelope = (self.folder / "inbox" / f"{name}.dsse").read_bytes()
-                found.append(_plan_of(open_plan(envelope, members)))
-        return found
+        """Return the plans of the inbox, oldest first; see `PlanInbox.plans`."""
+        return self.inbox.plans(self.members())
 
     def say(self, said: Said) -> bytes:
         """Sign what a person here said and keep it, durably; return what may travel."""
         envelope = sign_said(said, self.signing_key())
-        durable.make_folder(self.folder / "said")
-        number = len(list((self.folder / "said").glob("*.dsse"))) + 1
-        while not durable.write_once(self.folder / "said" / f"{number:06d}.dsse", envelope):
-            number += 1
+        self.statements.keep(envelope)
         return envelope
 
     def said(self, plan_digest: str) -> list[Said]:
@@ -210,7 +167,11 @@ class Membership:
 
         What an earlier signing key of this site signed, counts no longer.
         """
-        return [said for said in self._all_said() if said.plan_digest == plan_digest]
+        settings = self.settings
+        found = self.statements.signed_by(
+            self.signing_key().public, federation=settings.federation, site_id=settings.site_id
+        )
+        return [said for said in found if said.plan_digest == plan_digest]
 
     def is_withdrawn(self, plan_digest: str) -> bool:
         """Whether the site's part in a plan was ended; the mark needs no key and never goes."""
@@ -220,34 +181,6 @@ class Membership:
         """End the site's part in a plan at once, whatever can still be signed or sent."""
         folder = durable.make_folder(self.folder / "withdrawn")
         durable.write_once(folder / plan_digest, _now())
-
-    def _all_said(self) -> list[Said]:
-        key, settings = self.signing_key().public, self.settings
-        found: list[Said] = []
-        for path in sorted((self.folder / "said").glob("*.dsse")):
-            with suppress(TrustError):
-                found.append(
-                    open_own(
-                        path.read_bytes(),
-                        key,
-                        federation=settings.federation,
-                        site_id=settings.site_id,
-                    )
-                )
-        return found
-
-    def untold(self) -> list[tuple[int, bytes]]:
-        """Return the numbered statements that the coordinator has not been told, in order."""
-        path = self.folder / "told"
-        told = int(path.read_text()) if path.is_file() else 0
-        paths = sorted((self.folder / "said").glob("*.dsse"))
-        numbered = [(int(path.stem), path) for path in paths]
-        return [(number, path.read_bytes()) for number, path in numbered if number > told]
-
-    def mark_told(self, number: int) -> None:
-        """Remember that the coordinator has every statement up to this number."""
-        data = str(number).encode()
-        durable.write_atomically(self.folder / "told", lambda file: str(file.write(data)))
 
     def consent(self, plan_digest: str) -> Consent:
         """Return what this site agreed to about a plan; whether a task is within it, it decides.
@@ -284,15 +217,20 @@ class Membership:
         return approvals if len(approvals) >= self.policy().approval.needed else []
 
     def counted(self, plan_digest: str) -> list[Approval]:
-        """Return the last approval of each person that agrees with the last one of all."""
-        found: dict[str, Approval] = {}
-        for one in self.said(plan_digest):
-            if isinstance(one, Approval):
-                found = {n: old for n, old in found.items() if _same(old, one)}
-                found[one.approver.casefold()] = one
-            else:
-                found = {}
-        return list(found.values())
+        """Return the approvals of a plan that agree with the last one; see `statements.counted`."""
+        return counted(self.said(plan_digest))
+
+    def keep_cases(self, plan_digest: str, folder: Path) -> None:
+        """Remember where the cases are that were approved for a plan."""
+        path = durable.make_folder(self.folder / "cases") / f"{plan_digest}.txt"
+        here, place = self.folder.resolve(), folder.resolve()
+        data = str(place.relative_to(here) if place.is_relative_to(here) else place).encode()
+        durable.write_atomically(path, lambda file: str(file.write(data)))
+
+    def cases(self, plan_digest: str) -> Path | None:
+        """Return the folder of the cases that were approved for a plan; None before any was."""
+        path = self.folder / "cases" / f"{plan_digest}.txt"
+        return self.folder / path.read_text("utf-8") if path.is_file() else None
 
     @property
     def is_paused(self) -> bool:
@@ -340,38 +278,6 @@ def memberships(home: Path) -> Sequence[Membership]:
 def membership(home: Path, federation: str) -> Membership:
     """Return the place of one federation, whether there is anything yet or not."""
     return Membership(home / "site" / "federations" / federation)
-
-
-def _plan_of(payload: bytes) -> Plan:
-    """Return the plan of its canonical bytes.
-
-    Raises:
-        TrustError: They are not the plan's canonical bytes (``canonical``).
-    """
-    try:
-        table: Any = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise TrustError("canonical", "A plan that is not canonical was refused.") from error
-    if not isinstance(table, dict):
-        raise TrustError("canonical", "A plan that is not canonical was refused.")
-    plan = plan_from_dict(table, where="the plan of the coordinator")
-    if plan.canonical != payload:
-        raise TrustError("canonical", "A plan that is not canonical was refused.")
-    return plan
-
-
-def _same(one: Approval, other: Approval) -> bool:
-    """Whether two approvals are of the same thing: list, policy, cohort and weight."""
-
-    def what(approval: Approval) -> tuple[str, str, str, int]:
-        return (
-            approval.members_digest,
-            approval.policy_digest,
-            approval.cohort_digest,
-            approval.num_cases,
-        )
-
-    return what(one) == what(other)
 
 
 def _now() -> bytes:
