@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import fsum
 
 from hospitium.privacy.exact_sum import WEIGHT_ONE
 from hospitium.types import Seat
@@ -13,7 +14,8 @@ def weights(seats: Sequence[Seat], *, exponent: float, max_share: float) -> dict
 
     ``w_k = (min(n_k, n_cap) / n_cap) ** exponent``, at least ``1 / (4N)``, where ``n_cap`` is the
     largest number of cases at which no site holds more than ``max_share`` of the sum. Below five
-    sites at least 0.6 is allowed, and never less than an equal share. They are fixed for the run.
+    sites at least 0.6 is allowed, and never less than an equal share. They follow from the
+    seats alone, in whatever order these come.
 
     Example:
         >>> sites = [Seat(site_id="a", num_cases=900), Seat(site_id="b", num_cases=100)]
@@ -42,4 +44,4 @@ def _weight(count: int, cap: int, exponent: float) -> float:
 
 
 def _total(counts: dict[str, int], cap: int, exponent: float) -> float:
-    return sum(_weight(count, cap, exponent) for count in counts.values())
+    return fsum(_weight(count, cap, exponent) for count in counts.values())

@@ -6,10 +6,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from hospitium.state.ledger import RunLedger
+from hospitium.state.record import RunRecord
 
 
-def participation(ledger: RunLedger) -> list[dict[str, Any]]:
+def participation(ledger: RunRecord) -> list[dict[str, Any]]:
     """Return, for each round: who was asked, who answered, and who was left out and why."""
     rows = ledger.rows(
         "SELECT round_number, site_id, seats.status, reason, rounds.attempt FROM seats "
@@ -41,7 +41,7 @@ def participation(ledger: RunLedger) -> list[dict[str, Any]]:
     return [rounds[number] for number in sorted(rounds)]
 
 
-def scores(ledger: RunLedger) -> list[dict[str, Any]]:
+def scores(ledger: RunRecord) -> list[dict[str, Any]]:
     """Return the metric sums of each round's incoming params, together and per site."""
     rounds = ledger.rows(
         "SELECT round_number, sums, score, status FROM rounds ORDER BY round_number"
@@ -68,7 +68,7 @@ def scores(ledger: RunLedger) -> list[dict[str, Any]]:
     ]
 
 
-def spans(ledger: RunLedger) -> list[tuple[datetime, datetime]]:
+def spans(ledger: RunRecord) -> list[tuple[datetime, datetime]]:
     """Return from when to when rounds were under way; an interruption ends one span.
 
     A span runs from the first to the last moment that the ledger knows of, so that the time in
@@ -88,6 +88,22 @@ def spans(ledger: RunLedger) -> list[tuple[datetime, datetime]]:
     return found
 
 
-def interruptions(ledger: RunLedger) -> list[dict[str, Any]]:
+def interruptions(ledger: RunRecord) -> list[dict[str, Any]]:
     """Return when the run was taken up again, and after which closed round."""
     return ledger.rows("SELECT at_utc, round_number AS round FROM interruptions ORDER BY at_utc")
+
+
+def work(ledger: RunRecord) -> list[dict[str, Any]]:
+    """Return every seat of every round: status, seconds of training, and when it was settled."""
+    return ledger.rows(
+        "SELECT round_number AS round, site_id, seats.status, reason, train_s, answered_utc, "
+        "rounds.closed_utc FROM seats JOIN rounds USING (round_number) "
+        "ORDER BY round_number, site_id"
+    )
+
+
+def late_seats(ledger: RunRecord) -> list[dict[str, Any]]:
+    """Return the seats that were given while the run was going on, by round."""
+    return ledger.rows(
+        "SELECT site_id, num_cases, from_round FROM late_seats ORDER BY from_round, site_id"
+    )

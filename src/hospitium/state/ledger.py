@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from hospitium.errors import StateConflictError
-from hospitium.plan import Plan
-from hospitium.state import durable
-from hospitium.state.database import Database, Transaction
+from hospitium.state.beginning import as_json as _json
+from hospitium.state.beginning import begin_run
+from hospitium.state.beginning import utc_text as _now
+from hospitium.state.database import Transaction
 from hospitium.state.record import Chosen, RunRecord
-from hospitium.types import Json, LeftOut, Result, Seat, State, Sums, Task, Update
+from hospitium.types import LeftOut, Result, Seat, State, Sums, Task, Update
 
 NO_ANSWER = "no_answer"
 """Why a site is left out that was asked and never heard of again."""
@@ -41,44 +40,7 @@ class RunLedger(RunRecord):
         super().__init__(folder)
         self.score_of = score_of
 
-    @classmethod
-    def create(
-        cls,
-        folder: Path,
-        *,
-        run_id: str,
-        plan: Plan,
-        seats: Sequence[Seat],
-        facts: Mapping[str, Json],
-    ) -> None:
-        """Write the first entry of a run: who will take part in what.
-
-        Raises:
-            StateConflictError: There is a run in this folder already.
-        """
-        durable.make_folder(folder)
-        database = Database(folder / "ledger.sqlite")
-        try:
-            if database.rows("SELECT 1 FROM run"):
-                raise StateConflictError(
-                    f"{run_id}: there is a run of this name already. Nothing was changed. "
-                    f"Go on with it by `hospitium run resume {run_id}`, or choose another name."
-                )
-            with database.transaction("created") as change:
-                change.execute(
-                    "INSERT INTO run (id, run_id, plan, plan_digest, seats, facts, created_utc) "
-                    "VALUES (1, ?, ?, ?, ?, ?, ?)",
-                    (
-                        run_id,
-                        plan.canonical,
-                        plan.digest,
-                        _json([[seat.site_id, seat.num_cases] for seat in seats]),
-                        _json(facts),
-                        _now(),
-                    ),
-                )
-        finally:
-            database.close()
+    create = staticmethod(begin_run)
 
     def resume(self) -> tuple[State, int] | None:
         """Return the state after the last closed round and its number; None before round 1."""
@@ -100,17 +62,16 @@ class RunLedger(RunRecord):
             self.store.put(task.params, digest=task.base_digest)
             with self._database.transaction("opened") as change:
                 self._insert_round(change, task)
-                for site_id in sorted(site_ids):
-                    change.execute(
-                        "INSERT INTO seats (round_number, site_id, status) VALUES (?, ?, 'asked')",
-                        (number, site_id),
-                    )
+                self._insert_seats(change, number, site_ids)
         elif found["status"] != "open" or found["base_digest"] != task.base_digest:
             raise StateConflictError(
                 f"Round {number} of {self.run_id} cannot be opened: it is {found['status']} on "
                 f"params {found['base_digest'][:12]}…, asked for {task.base_digest[:12]}…. Nothing "
                 "was changed. Another process may have gone on with this run."
             )
+        else:
+            with self._database.transaction("opened again") as change:
+                self._insert_seats(change, number, site_ids)
         rows = self._seats(number, "asked")
         return [row["site_id"] for row in rows]
 
@@ -136,13 +97,15 @@ class RunLedger(RunRecord):
         with self._database.transaction("received") as change:
             change.change_one(
                 "UPDATE seats SET status = 'accepted', digest = ?, num_cases = ?, num_steps = ?, "
-                "train_s = ?, sums = ? WHERE round_number = ? AND site_id = ? AND status = 'asked'",
+                "train_s = ?, sums = ?, answered_utc = ? "
+                "WHERE round_number = ? AND site_id = ? AND status = 'asked'",
                 (
                     digest,
                     update.num_cases,
                     update.num_steps,
                     update.train_s,
                     _json(update.sums),
+                    _now(),
                     update.round_number,
                     update.site_id,
                 ),
@@ -162,9 +125,9 @@ class RunLedger(RunRecord):
         """Record that a site gives no update in this round, and why."""
         with self._database.transaction("left out") as change:
             change.execute(
-                "UPDATE seats SET status = 'left_out', reason = ? "
+                "UPDATE seats SET status = 'left_out', reason = ?, answered_utc = ? "
                 "WHERE round_number = ? AND site_id = ? AND status = 'asked'",
-                (left_out.reason, task.round_number, left_out.site_id),
+                (left_out.reason, _now(), task.round_number, left_out.site_id),
             )
 
     def closed(self, task: Task, state: State, result: Result) -> None:
@@ -217,6 +180,19 @@ class RunLedger(RunRecord):
             )
         return [LeftOut(site_id=row["site_id"], reason=row["reason"]) for row in rows]
 
+    def seated(self, seat: Seat, *, from_round: int) -> None:
+        """Give a site a seat from a round on, or its seat another number of cases.
+
+        Raises:
+            StateConflictError: A round from there on is closed. Nothing was changed.
+        """
+        with self._database.transaction("seated") as change:
+            change.execute(
+                "INSERT OR REPLACE INTO late_seats (site_id, num_cases, from_round) "
+                "VALUES (?, ?, ?)",
+                (seat.site_id, seat.num_cases, from_round),
+            )
+
     # --- how a run ends --------------------------------------------------------------------
 
     def scored(self, round_number: int, sums: Sums) -> None:
@@ -256,6 +232,15 @@ class RunLedger(RunRecord):
             (task.round_number, task.base_digest, task.max_norm, _now()),
         )
 
+    def _insert_seats(self, change: Transaction, number: int, site_ids: Sequence[str]) -> None:
+        """Ask sites in a round; of those who are asked already nothing changes."""
+        for site_id in sorted(site_ids):
+            change.execute(
+                "INSERT OR IGNORE INTO seats (round_number, site_id, status) "
+                "VALUES (?, ?, 'asked')",
+                (number, site_id),
+            )
+
     def _close_seats(self, change: Transaction, number: int) -> None:
         """Leave out whoever is still asked: with the reason of the last refusal, or no answer."""
         change.execute(
@@ -290,11 +275,3 @@ class RunLedger(RunRecord):
     def _finite_score(self, sums: Sums) -> float | None:
         score = self.score_of(sums)
         return score if score is not None and math.isfinite(score) else None
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -16,6 +16,9 @@ from hospitium.state.database import Database
 from hospitium.state.store import Store
 from hospitium.types import Json, Seat, State
 
+MAX_ROUND = 1 << 53
+"""Later than any round of any plan."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
@@ -62,12 +65,33 @@ class RunRecord:
                 f"{row['plan_digest'][:12]}… found, {self.plan.digest[:12]}… now). Nothing was "
                 "changed. Use the version that began the run, or start the run anew."
             )
-        self.seats = tuple(
-            Seat(site_id=site_id, num_cases=num_cases)
-            for site_id, num_cases in json.loads(row["seats"])
-        )
+        self._first_seats: Mapping[str, int] = dict(json.loads(row["seats"]))
         self.facts: Mapping[str, Json] = json.loads(row["facts"])
         self.created = datetime.fromisoformat(row["created_utc"])
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Every seat that there is by now, the first ones first."""
+        return self.seats_of(MAX_ROUND)
+
+    def seats_of(self, round_number: int) -> tuple[Seat, ...]:
+        """Return the seats of a round: those of the beginning, and those given for it or before."""
+        late = self._database.rows(
+            "SELECT site_id, num_cases FROM late_seats WHERE from_round <= ? "
+            "ORDER BY from_round, site_id",
+            (round_number,),
+        )
+        counts = {**self._first_seats, **{row["site_id"]: row["num_cases"] for row in late}}
+        return tuple(Seat(site_id=name, num_cases=number) for name, number in counts.items())
+
+    def standing_of(self, round_number: int) -> tuple[int, set[str]]:
+        """Return which attempt at a round is the present one, and whose update is accepted in it.
+
+        A round that was not opened is at attempt 0.
+        """
+        row = self._round(round_number)
+        accepted = {each["site_id"] for each in self._seats(round_number, "accepted")}
+        return (0 if row is None else int(row["attempt"])), accepted
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -144,12 +168,14 @@ class RunRecord:
             "FROM seats ORDER BY round_number, site_id"
         )
         refusals = self._database.rows("SELECT * FROM refusals ORDER BY 1, 2, 3, 4")
+        late = self._database.rows("SELECT * FROM late_seats ORDER BY from_round, site_id")
         run = self._database.rows("SELECT run_id, plan_digest, seats, status, chosen FROM run")
         return {
             "run": dict(run[0]),
             "rounds": [dict(row) for row in rounds],
             "seats": [dict(row) for row in seats],
             "refusals": [dict(row) for row in refusals],
+            "late_seats": [dict(row) for row in late],
             "blobs": sorted(self.store.digests()),
         }
 
