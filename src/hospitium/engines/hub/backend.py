@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from hospitium.engines.hub.local import LocalBackend
+from hospitium.errors import EngineError
 from hospitium.state.hub_store import OpenTask, StoredAnswer
 from hospitium.state.uploads import Shape
+
+if TYPE_CHECKING:
+    from hospitium.engines.hub.nats_settings import NatsSettings
 
 
 class Backend(Protocol):
@@ -96,3 +101,25 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of files; what is stored stays. Safe to call twice."""
+
+
+def open_backend(
+    kind: Literal["local", "nats"], folder: Path, *, nats: NatsSettings | None = None
+) -> Backend:
+    """Open the backend of this kind; ``folder`` is the hub's own, on this machine.
+
+    Raises:
+        EngineError: The cluster cannot serve this hub, or its client is not installed.
+        HubError: The cluster was away for too long.
+    """
+    if kind == "local":
+        return LocalBackend(folder)
+    assert nats is not None, "the nats backend needs its settings"
+    try:
+        from hospitium.engines.hub.nats import NatsBackend
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            "The client of NATS is not installed; the hub was not started. Whoever runs the hub: "
+            "`pip install hospitium[nats]`, or start it with the local backend."
+        ) from error
+    return NatsBackend(nats, folder)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from hospitium.engines.hub.backend import Backend
 from hospitium.engines.hub.messages import Ask, Reply, nonce_of
 from hospitium.engines.hub.requests import Member
 from hospitium.errors import CorruptedError, EngineError, UpdateError
+from hospitium.state import durable
 from hospitium.state.hub_store import OpenTask, StoredAnswer
 from hospitium.state.store import Store
 from hospitium.types import Answer, LeftOut, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.envelope import decode_update, encode_task
+from hospitium.wire.sealing import RunKey, open_sealed, sealed_bytes
 from hospitium.wire.signing import SigningKey
 
 WAIT_S = 0.5
@@ -29,12 +32,18 @@ class HubEngine:
     A deadline runs from the moment a task is put. A task that is asked again after a crash is the
     same task: what a site had handed in meanwhile is taken, and what it has on disk fits.
 
+    A sealed file stays in the backend until the next task of the run is put; what was in it is
+    written to the store's ``incoming``, and anew whenever the answer is looked at again.
+
     Args:
         backend: Where the hub keeps what is on its way.
         members: The sites; looked up each time, so that a revoked site is no longer asked.
         key: The coordinator's signing key: it signs tasks.
         store: The run's store: params are linked from it, updates are moved into it.
         on_close: Called once at the end; it stops what was started for this engine.
+        sites: Says which members are asked; None: all of them.
+        members_digest: Says the digest of the member list in force, which each site compares.
+        run_key: The run's key: updates come sealed to it; None: they are not sealed.
     """
 
     def __init__(
@@ -45,17 +54,28 @@ class HubEngine:
         key: SigningKey,
         store: Store,
         on_close: Callable[[], None] = lambda: None,
+        sites: Callable[[], Collection[str]] | None = None,
+        members_digest: Callable[[], str] = lambda: "",
+        run_key: RunKey | None = None,
     ) -> None:
         self._backend = backend
         self._members = members
         self._key = key
         self._store = store
         self._on_close = on_close
+        self._sites = sites
+        self._members_digest = members_digest
+        self._run_key = run_key
+        self._num_selected: dict[int, int] = {}
         self._closed = threading.Event()
 
     def select(self, *, round_number: int) -> Sequence[str]:
-        """Every member is asked in every round."""
-        return sorted(self._members)
+        """Every member is asked in every round, or every one that takes part in the run."""
+        chosen = set(self._members)
+        if self._sites is not None:
+            chosen &= set(self._sites())
+        self._num_selected = {round_number: len(chosen)}
+        return sorted(chosen)
 
     def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
         """Put the task for each site and yield each answer as it arrives, until the deadline."""
@@ -105,6 +125,9 @@ class HubEngine:
         envelope = encode_task(task)
         nonce = nonce_of(envelope, key=self._key)
         size = blob.size_of(manifest)
+        members_digest = self._members_digest()
+        num_sites = self._num_selected.get(task.round_number, len(site_ids))
+        run_key = "" if self._run_key is None else self._run_key.public
         tasks = [
             OpenTask(
                 run_id=task.run_id,
@@ -117,14 +140,21 @@ class HubEngine:
                     blob=task.base_digest,
                     blob_bytes=size,
                     deadline_s=deadline_s,
+                    members_digest=members_digest,
+                    num_sites=num_sites,
+                    run_key=run_key,
                 ).signed(self._key),
                 blob=task.base_digest,
-                upload_bytes=size if task.purpose == "train" else 0,
+                upload_bytes=self._upload_bytes(size) if task.purpose == "train" else 0,
             )
             for site_id in site_ids
         ]
         self._backend.enqueue(tasks, blob=self._store.path(task.base_digest))
         return nonce
+
+    def _upload_bytes(self, size: int) -> int:
+        """Return how large a file of this size is on its way."""
+        return size if self._run_key is None else sealed_bytes(size)
 
     def _answer(self, task: Task, stored: StoredAnswer) -> Answer | None:
         """Turn what a site handed in into an answer; None where its file is gone by now."""
@@ -135,7 +165,7 @@ class HubEngine:
             reply = Reply.opened(stored.statement, key=member.signing_key)
             if reply.kind == "error":
                 return LeftOut(site_id=stored.site_id, reason=f"error: {_words(reply.content)}")
-            return self._update(task, stored, reply.content)
+            return self._update(task, stored, reply)
         except UpdateError as error:
             return LeftOut(site_id=stored.site_id, reason=error.reason)
         except FileNotFoundError:
@@ -149,16 +179,16 @@ class HubEngine:
         if open_task is not None:
             self._backend.enqueue([open_task], blob=self._store.path(task.base_digest))
 
-    def _update(self, task: Task, stored: StoredAnswer, envelope: bytes) -> Update:
+    def _update(self, task: Task, stored: StoredAnswer, reply: Reply) -> Update:
         """Pass an envelope and its file through the gate; the change stays in the file, mapped."""
-        update, promised = decode_update(envelope)
+        update, promised = decode_update(reply.content)
         if update.site_id != stored.site_id:
             raise UpdateError("identity", f"{stored.site_id} sent an update in another's name.")
         if not promised:
             return update
         if not stored.found:
             raise UpdateError("header", f"{stored.site_id} sent no file with its update.")
-        path = self._backend.received(stored)
+        path, found = self._opened(stored, reply, promised=promised)
         try:
             delta = blob.read(path, manifest=blob.manifest_of(task.params))
         except CorruptedError as error:
@@ -167,9 +197,33 @@ class HubEngine:
             raise UpdateError(
                 "header", f"{stored.site_id} sent a file that is not its model's."
             ) from error
-        if stored.found != promised:
+        if found != promised:
+            del delta  # Windows deletes no file that is mapped
+            if reply.sealed:
+                with suppress(OSError):
+                    path.unlink()
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
         return replace(update, delta=delta, path=str(path))
+
+    def _opened(self, stored: StoredAnswer, reply: Reply, *, promised: str) -> tuple[Path, str]:
+        """Return the file of the change as it is read, and its SHA-256; a sealed one is opened."""
+        received = self._backend.received(stored)
+        if bool(reply.sealed) != (self._run_key is not None):
+            raise UpdateError(
+                "fields", f"{stored.site_id} sent a file that is not sealed as the task says."
+            )
+        if self._run_key is None:
+            return received, stored.found
+        if stored.found != reply.sealed:
+            raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
+        folder = durable.make_folder(self._store.incoming / stored.site_id)
+        path = folder / f"{promised}.safetensors"
+        key, envelope = self._run_key, reply.content
+        with received.open("rb") as sealed:
+            found = durable.write_atomically(
+                path, lambda file: open_sealed(sealed, file, key=key, envelope=envelope)
+            )
+        return path, found
 
 
 def _words(content: bytes) -> str:

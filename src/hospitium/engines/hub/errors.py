@@ -9,7 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hospitium.errors import HubError, StateConflictError, StorageError, UpdateError
+from hospitium.errors import (
+    HubError,
+    StateConflictError,
+    StorageError,
+    TrustError,
+    UpdateError,
+)
+
+_STATEMENT_STATUS = {"used": 409, "identity": 403, "members": 403, "expired": 403, "plan": 404}
 
 
 def not_found() -> HubError:
@@ -47,6 +55,8 @@ def _as_hub_error(error: Exception) -> HubError:
         return HubError("conflict", str(error), status=409)
     if isinstance(error, UpdateError):
         return HubError(error.reason, str(error), status=400)
+    if isinstance(error, TrustError):
+        return HubError(error.reason, str(error), status=_STATEMENT_STATUS.get(error.reason, 400))
     if isinstance(error, StorageError):
         return HubError(
             "busy", "The hub's disk is full or refuses.", status=503, retry_after_s=30.0

@@ -27,7 +27,14 @@ class Limits:
         bytes_per_day: Bytes that a site may send in a day; its burst is a whole day's.
         body_s: Seconds of silence after which a body is given up.
         wait_s: Longest wait of a long poll, in seconds.
-        statement_bytes: Largest statement.
+        statement_bytes: Largest statement that goes with an update.
+        small_bytes: Largest other statement: enrolment, approval, heartbeat.
+        enrolments_per_s: Enrolment requests that one address may send; nobody signed these.
+        enrolments_burst: What of these it may save up.
+        beats_per_s: Heartbeats that a site may send without end; its burst is ten.
+        echo_bytes: Largest body of an echo, and its largest answer.
+        echo_bytes_per_s: Bytes that a site may have echoed without end.
+        echo_burst: What of these it may save up.
     """
 
     requests_per_s: float = 500.0
@@ -39,6 +46,13 @@ class Limits:
     body_s: float = 30.0
     wait_s: float = 50.0
     statement_bytes: int = 2 << 20
+    small_bytes: int = 64 << 10
+    enrolments_per_s: float = 0.5
+    enrolments_burst: float = 20.0
+    beats_per_s: float = 1.0
+    echo_bytes: int = 8 << 20
+    echo_bytes_per_s: float = float(1 << 20)
+    echo_burst: float = float(128 << 20)
 
 
 @dataclass(kw_only=True)

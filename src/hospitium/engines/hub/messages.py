@@ -30,6 +30,10 @@ class Ask:
         nonce: What the answer must name.
         blob: SHA-256 of the file of the task's params, and its size in bytes.
         deadline_s: How long the site has, from the moment it has the task.
+        members_digest: Of the member list in force when it was asked; "" for none.
+        num_sites: How many sites were chosen for this round.
+        run_key: Public key of the run, hexadecimal, to which the update's file is sealed; "" where
+            it is not sealed.
     """
 
     site_id: str
@@ -38,6 +42,9 @@ class Ask:
     blob: str
     blob_bytes: int
     deadline_s: float
+    members_digest: str
+    num_sites: int
+    run_key: str
 
     def signed(self, key: SigningKey) -> bytes:
         """Return these fields, signed by the coordinator."""
@@ -47,7 +54,10 @@ class Ask:
                 "blob_bytes": self.blob_bytes,
                 "deadline_ms": round(self.deadline_s * 1000),
                 "kind": "ask",
+                "members_digest": self.members_digest,
                 "nonce": self.nonce,
+                "num_sites": self.num_sites,
+                "run_key": self.run_key,
                 "site_id": self.site_id,
                 "task": base64.b64encode(self.task).decode(),
             }
@@ -72,6 +82,9 @@ class Ask:
             blob=fields["blob"],
             blob_bytes=fields["blob_bytes"],
             deadline_s=fields["deadline_ms"] / 1000,
+            members_digest=fields["members_digest"],
+            num_sites=fields["num_sites"],
+            run_key=fields["run_key"],
         )
 
 
@@ -83,11 +96,14 @@ class Reply:
         kind: Which of the two.
         nonce: Of the task.
         content: The envelope's bytes, or the words in UTF-8.
+        sealed: SHA-256 of the sealed file that goes with it; "" where its file is not sealed, or
+            there is none. The envelope names what is inside.
     """
 
     kind: Literal["update", "error"]
     nonce: str
     content: bytes
+    sealed: str = ""
 
     def signed(self, key: SigningKey) -> bytes:
         """Return these fields, signed by the site; the same bytes each time."""
@@ -96,6 +112,7 @@ class Reply:
                 "content": base64.b64encode(self.content).decode(),
                 "kind": self.kind,
                 "nonce": self.nonce,
+                "sealed": self.sealed,
             }
         )
         return dsse_sign(ANSWER_TYPE, payload, key)
@@ -110,7 +127,12 @@ class Reply:
         payload = dsse_verify(statement, {key.key_id: key}, payload_type=ANSWER_TYPE)
         kind: Literal["update", "error"] = "error" if b'"kind":"error"' in payload else "update"
         fields = _fields(payload, kind, _REPLY)
-        return cls(kind=kind, nonce=fields["nonce"], content=base64.b64decode(fields["content"]))
+        return cls(
+            kind=kind,
+            nonce=fields["nonce"],
+            content=base64.b64decode(fields["content"]),
+            sealed=fields["sealed"],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +200,10 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
+def _is_digest_or_none(value: Any) -> bool:
+    return value == "" or _is_digest(value)
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
@@ -196,11 +222,18 @@ _ASK: Mapping[str, Callable[[Any], bool]] = {
     "blob": _is_digest,
     "blob_bytes": _is_count,
     "deadline_ms": _is_count,
+    "members_digest": _is_digest_or_none,
     "nonce": _is_digest,
+    "num_sites": _is_count,
+    "run_key": _is_digest_or_none,
     "site_id": lambda value: isinstance(value, str),
     "task": _is_base64,
 }
-_REPLY: Mapping[str, Callable[[Any], bool]] = {"content": _is_base64, "nonce": _is_digest}
+_REPLY: Mapping[str, Callable[[Any], bool]] = {
+    "content": _is_base64,
+    "nonce": _is_digest,
+    "sealed": _is_digest_or_none,
+}
 _RECEIPT: Mapping[str, Callable[[Any], bool]] = {
     "index": _is_count,
     "site_id": lambda value: isinstance(value, str),

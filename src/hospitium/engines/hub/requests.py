@@ -28,7 +28,7 @@ TYPE = "application/vnd.hospitium.request+json"
 WINDOW = 1024
 CHALLENGE_S = 300.0
 MAX_CHALLENGES = 8
-"""Challenges that one site may use at a time; an older one is refused from then on."""
+"""Challenges that one key may use at a time; an older one is refused from then on."""
 
 _FIELDS = {
     "challenge": str,
@@ -50,10 +50,14 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who signed a request, and the SHA-256 of the body that was signed, in hexadecimal."""
+    """Who signed a request, and the SHA-256 of the body that was signed, in hexadecimal.
+
+    Who is no member has asked to be one, and waits for it.
+    """
 
     site_id: str
     content_sha256: str
+    is_member: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,10 @@ class Question:
     method: str
     path: str
     query: str = ""
+
+
+OPEN_TO_APPLICANTS = (("GET", "/v1/members"),)
+"""What a site may ask whose enrolment request came in and which is not admitted yet."""
 
 
 class Signer:
@@ -115,9 +123,18 @@ class ReplayWindow:
         return True
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """Whose key a signature may be of."""
+
+    site_id: str
+    key: VerifyKey
+    is_member: bool
+
+
 @dataclass(kw_only=True)
 class _Used:
-    """The challenges that a site uses, and since when older ones are refused."""
+    """The challenges that a key uses, and since when older ones are refused."""
 
     windows: dict[str, ReplayWindow] = field(default_factory=dict)
     not_before_s: float = -1.0
@@ -128,13 +145,19 @@ class Verifier:
 
     Args:
         members: Who may ask; looked up at each request, so that a revoked site is refused at once.
+        applicants: Returns the request keys of sites that may ask what is `OPEN_TO_APPLICANTS`.
         clock: Seconds that only grow.
     """
 
     def __init__(
-        self, members: Mapping[str, Member], *, clock: Callable[[], float] = time.monotonic
+        self,
+        members: Mapping[str, Member],
+        *,
+        applicants: Callable[[], Mapping[str, VerifyKey]] = dict,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._members = members
+        self._applicants = applicants
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._used: dict[str, _Used] = {}
@@ -151,23 +174,38 @@ class Verifier:
         Raises:
             HubError: Status 401: nobody that this hub knows did, or not now, or it was used before.
         """
-        site_id, fields = self._signed(header)
+        known = self._known(question)
+        key_id, fields = self._signed(header, known)
         if Question(**{name: fields[name] for name in ("method", "path", "query")}) != question:
             raise refused("signature", "The request is not the one that was signed.")
         issued_s = self._issued(fields["challenge"])
         with self._lock:
-            if not self._take(site_id, fields["challenge"], issued_s, fields["counter"]):
+            if not self._take(key_id, fields["challenge"], issued_s, fields["counter"]):
                 raise refused("challenge", "The request was used before, or is too old.")
-        return Caller(site_id=site_id, content_sha256=fields["content_sha256"])
+        return Caller(
+            site_id=known[key_id].site_id,
+            content_sha256=fields["content_sha256"],
+            is_member=known[key_id].is_member,
+        )
 
-    def _signed(self, header: str) -> tuple[str, dict[str, Any]]:
-        """Return the site whose request key signed the statement, and what it says."""
-        members = {member.request_key.key_id: (site_id, member.request_key)
-                   for site_id, member in dict(self._members).items()}  # fmt: skip
+    def _known(self, question: Question) -> dict[str, _Known]:
+        """Return whose signature this may bear, by key id."""
+        found: dict[str, _Known] = {}
+        if (question.method, question.path) in OPEN_TO_APPLICANTS:
+            for site_id, key in self._applicants().items():
+                found[key.key_id] = _Known(site_id=site_id, key=key, is_member=False)
+        for site_id, member in list(self._members.items()):
+            key = member.request_key
+            found[key.key_id] = _Known(site_id=site_id, key=key, is_member=True)
+        return found
+
+    @staticmethod
+    def _signed(header: str, known: Mapping[str, _Known]) -> tuple[str, dict[str, Any]]:
+        """Return the id of the key that signed the statement, and what it says."""
         try:
             payload, signers = dsse_signers(
                 base64.b64decode(header, validate=True),
-                {key_id: key for key_id, (_, key) in members.items()},
+                {key_id: one.key for key_id, one in known.items()},
                 payload_type=TYPE,
             )
             fields = json.loads(payload)
@@ -175,7 +213,7 @@ class Verifier:
                 raise ValueError("fields")
         except (UpdateError, binascii.Error, ValueError, RecursionError):
             raise refused("signature", "The request is not signed by a known key.") from None
-        return members[next(iter(signers))][0], fields
+        return next(iter(signers)), fields
 
     def _issued(self, challenge: str) -> float:
         """Return when this hub gave out a challenge."""
@@ -194,9 +232,9 @@ class Verifier:
             raise refused("challenge", "The challenge is too old.")
         return issued_s
 
-    def _take(self, site_id: str, challenge: str, issued_s: float, counter: int) -> bool:
-        """Use a counter of a challenge; the site's oldest challenges make room for new ones."""
-        used = self._used.setdefault(site_id, _Used())
+    def _take(self, key_id: str, challenge: str, issued_s: float, counter: int) -> bool:
+        """Use a counter of a challenge; the key's oldest challenges make room for new ones."""
+        used = self._used.setdefault(key_id, _Used())
         if challenge not in used.windows:
             if issued_s <= used.not_before_s:
                 return False

@@ -1,20 +1,38 @@
-"""The hub as a server: uvicorn over TLS in a thread of the coordinator's process."""
+"""The hub as a server: uvicorn over TLS in a thread of the coordinator's process.
+
+A connection is given up that says nothing for long, before its first request too, and an address
+may hold only so many. When the server stops, nothing of it is left open.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hospitium.engines.hub.app import Hub
+from hospitium.engines.hub.front import Served
 from hospitium.errors import EngineError
 
 START_S = 30.0
 MAX_HEAD_BYTES = 16 << 10
+HEAD_S = 30.0
+"""How long the head of a connection's first request may take."""
+
+GOODBYE_S = 0.05
+"""How long an idle peer has to close its side of TLS when the server stops."""
+
+TURNS = 5
+"""Turns of the loop in which an aborted TLS connection is closed, layer by layer."""
+
+PER_ADDRESS = 512
+"""Connections of one address: many sites may come through one proxy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,26 +43,75 @@ class Tls:
     key: Path
 
 
+class _Connection(H11Protocol):
+    """A connection that must begin to ask soon."""
+
+    held: Counter[str]
+    head_s: float
+    per_address: int
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock, unless this address has too many connections already."""
+        super().connection_made(transport)
+        _send_at_once(transport)
+        address = str(self.client and self.client[0])
+        self.held[address] += 1
+        self._address = address
+        self._clock = self.loop.call_later(self.head_s, self._give_up)
+        if self.held[address] > self.per_address:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._clock.cancel()
+        self.held[self._address] -= 1
+        if not self.held[self._address]:
+            del self.held[self._address]
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Say goodbye; who does not answer is left after a moment."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(GOODBYE_S, self.transport.abort)
+
+    def _give_up(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
+
+
 class HubServer:
-    """Serves a hub until it is stopped.
+    """Serves a hub, or a front with several, until it is stopped.
 
     Args:
         hub: The routes.
         tls: Certificate and key; there is no way to serve without them.
         host: Address to listen at.
         port: Port to listen at; 0 takes a free one, and `port` says which.
+        head_s: How long the head of a connection's first request may take.
+        per_address: Connections that one address may hold.
     """
 
-    def __init__(self, hub: Hub, *, tls: Tls, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        hub: Served,
+        *,
+        tls: Tls,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        head_s: float = HEAD_S,
+        per_address: int = PER_ADDRESS,
+    ) -> None:
         self._hub = hub
         self._socket = socket.create_server((host, port), backlog=512)
         self.port: int = self._socket.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
                 hub.app,
+                interface="asgi3",
                 ssl_certfile=tls.certificate,
                 ssl_keyfile=tls.key,
-                http="h11",
+                http=_connection_type(head_s=head_s, per_address=per_address),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -92,3 +159,33 @@ class HubServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self._server.serve(sockets=[self._socket])
+        await self._drop()
+
+    async def _drop(self) -> None:
+        """Close what uvicorn leaves: peers who do not say goodbye, and who still shake hands.
+
+        The loop ends after this, and whatever is open then stays open until it is collected.
+        """
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Do not hold back the body of an answer until its head was acknowledged: 40 ms each time.
+
+    asyncio sees to it only for sockets that were made with the protocol named.
+    """
+    line = transport.get_extra_info("socket")
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _connection_type(*, head_s: float, per_address: int) -> type[asyncio.Protocol]:
+    """Return the kind of connection of one server, with a count of its own."""
+    own: dict[str, Any] = {"held": Counter(), "head_s": head_s, "per_address": per_address}
+    return type("Connection", (_Connection,), own)

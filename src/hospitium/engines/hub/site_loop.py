@@ -1,47 +1,42 @@
-"""A site's agent: take a task, answer it, hand the answer in, keep it until the receipt is here.
+"""A site's agent: take a task, ask what was agreed, answer it, keep the answer until its receipt.
 
-An answer is on disk before its first byte leaves. A task that is asked again is answered with the
-same bytes; it is never trained again.
+Nothing of a task but its plan's digest is read before the site's consent was asked. An answer is on
+disk before its first byte leaves. A task that is asked again is answered with the same bytes; it is
+never trained again. What comes outside the site's hours, or while it has paused, is left at the hub
+and taken later, if it is open still.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import queue
-import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from hospitium.engines.hub.answers import Answers, Kept
-from hospitium.engines.hub.client import Connection, HubClient, StoppedError
+from hospitium.engines.hub.agreed import Approved, LaterError, agreed
+from hospitium.engines.hub.answers import Kept
+from hospitium.engines.hub.client import Connection, HubClient, StoppedError, Waiting
 from hospitium.engines.hub.messages import Ask, Receipt, Reply
-from hospitium.engines.workers import WorkerDiedError, WorkerPool
-from hospitium.errors import EngineError, HospitiumError, HubError, UpdateError
-from hospitium.plan import Plan
+from hospitium.engines.hub.pace import Pace
+from hospitium.engines.hub.site_work import Rules, Workbench, error_words
+from hospitium.engines.workers import WorkerPool
+from hospitium.errors import EngineError, HospitiumError, HubError, SiteError, UpdateError
+from hospitium.site.condition import Condition
 from hospitium.state import durable
-from hospitium.types import Task
-from hospitium.wire.canonical import canonical_json
 from hospitium.wire.envelope import decode_task
 from hospitium.wire.signing import SigningKey, VerifyKey
 
+__all__ = ["MAX_WAIT_S", "Approved", "Rules", "SiteKeys", "SiteLoop"]
+
 MAX_WAIT_S = 50
-KEPT_MODELS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Approved:
-    """A plan that this site takes part in, and what it is answered with."""
-
-    plan: Plan
-    cases: Path
-    num_cases: int
-    plugin: Path | None = None
+CLOSED_S = 1.0
+"""How often a site that takes no tasks looks whether it may."""
+LATER_S = 5.0
+"""How often a task that came at the wrong time is looked at again."""
+UNKNOWN_S = 60.0
+"""Pause after the hub said that it does not know this site."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +57,11 @@ class SiteLoop:
         connection: How to reach the hub.
         folder: Its own state: answers, models, ``egress.jsonl``, ``site.log``.
         pool: Where tasks are answered, in processes without keys.
-        approved: Says what was agreed under a plan's digest; None: nothing; a task is refused.
+        approved: Says what was agreed under a plan's digest; None, or a `SiteError` with one of
+            `REFUSALS`: nothing; the task is refused.
+        rules: What the site's policy says about when and how much.
+        condition: Told how it goes.
+        pace: How fast the line may be used.
         wait_s: Length of a long poll.
     """
 
@@ -75,20 +74,27 @@ class SiteLoop:
         folder: Path,
         pool: WorkerPool,
         approved: Callable[[str], Approved | None],
+        rules: Rules | None = None,
+        condition: Condition | None = None,
+        pace: Pace | None = None,
         wait_s: int = MAX_WAIT_S,
     ) -> None:
         self._site_id = site_id
         self._keys = keys
         self._connection = connection
         self._folder = durable.make_folder(folder)
-        self._answers = Answers(folder)
-        self._models = durable.make_folder(folder / "models")
-        self._pool = pool
         self._approved = approved
+        self._rules = rules or Rules()
+        self._condition = condition or Condition(folder)
+        self._pace = pace or Pace()
         self._wait_s = wait_s
         self._stop = threading.Event()
-        self._asks: queue.Queue[Ask | None] = queue.Queue()
-        self._verified: set[str] = set()
+        self._bench = Workbench(
+            site_id=site_id, folder=folder, pool=pool, rules=self._rules, stop=self._stop
+        )
+        self._asks: queue.Queue[tuple[int, Ask] | None] = queue.Queue()
+        self._in_line: set[int] = set()
+        self._clients: list[HubClient] = []
 
     def run(self) -> None:
         """Poll and answer until `stop`; the network may come and go."""
@@ -103,149 +109,176 @@ class SiteLoop:
             self._asks.put(None)
             worker.join()
 
+    def run_once(self) -> int:
+        """Answer what is open now, and return how many tasks were taken up."""
+        client = self._client()
+        try:
+            if self._rules.closed():
+                return 0
+            self._take(client.tasks(after=0, wait_s=0))
+            taken = len(self._in_line)
+            self._asks.put(None)
+            self._answer_all(client)
+            return taken
+        finally:
+            client.close()
+
     def stop(self) -> None:
         """End `run` soon; what is under way is kept on disk and goes on at the next start."""
         self._stop.set()
+        for client in self._clients:
+            client.interrupt()
 
     # --- asking for tasks -----------------------------------------------------------------------
 
     def _poll(self, client: HubClient) -> None:
-        """Put each task in line that the coordinator signed for this site."""
+        """Put each task in line, while the site takes any."""
         after = 0
         while not self._stop.is_set():
+            if self._rules.closed():
+                after = 0  # what is left at the hub comes again
+                self._stop.wait(CLOSED_S)
+                continue
             try:
                 waiting = client.tasks(after=after, wait_s=self._wait_s)
             except HubError as error:
-                self._log(f"the hub refused: {error}")
-                self._stop.wait(self._connection.longest_pause_s)
+                self._refused(error)
                 continue
-            for task in waiting:
-                after = task.n
-                try:
-                    self._asks.put(
-                        Ask.opened(task.envelope, key=self._keys.coordinator, site_id=self._site_id)
-                    )
-                except UpdateError as error:
-                    self._log(f"a task was refused ({error.reason}): {error}")
+            self._condition.note(reachable=True)
+            self._take(waiting)
+            after = max([after, *(task.n for task in waiting)])
+
+    def _take(self, waiting: list[Waiting]) -> None:
+        """Put those tasks in line that the coordinator signed for this site."""
+        for task in waiting:
+            if task.n in self._in_line:
+                continue
+            try:
+                ask = Ask.opened(task.envelope, key=self._keys.coordinator, site_id=self._site_id)
+            except UpdateError as error:
+                self._condition.failed(error, decoding=False)
+                self._log(f"a task was refused ({error.reason}): {error}")
+                continue
+            self._condition.note(decoding=True)
+            self._in_line.add(task.n)
+            self._asks.put((task.n, ask))
+
+    def _refused(self, error: HubError) -> None:
+        """Wait after a refusal: a site that is not known does not come back at once."""
+        self._condition.failed(error, reachable=False)
+        self._log(f"the hub refused: {error}")
+        pause_s = UNKNOWN_S if error.status == 401 else self._connection.longest_pause_s
+        self._stop.wait(pause_s)
 
     # --- answering ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Answer one task after the other; whatever goes wrong with one, the next is answered."""
         client = self._client()
         try:
-            while (ask := self._asks.get()) is not None and not self._stop.is_set():
-                try:
-                    self._answer(client, ask)
-                except (StoppedError, EngineError):
-                    return
-                except (HospitiumError, OSError) as error:
-                    self._log(f"a task was not answered: {type(error).__name__}: {error}")
+            self._answer_all(client)
         finally:
             client.close()
 
-    def _answer(self, client: HubClient, ask: Ask) -> None:
-        """Answer a task from disk, or by working; then hand the answer in."""
-        kept = self._answers.find(ask.task)
-        if kept is None:
-            kept = self._made(client, ask)
-        reply = Reply(kind=kept.kind, nonce=ask.nonce, content=kept.content)
-        statement = reply.signed(self._keys.signing)
+    def _answer_all(self, client: HubClient) -> None:
+        """Answer one task after the other; whatever goes wrong with one, the next is answered."""
+        later: dict[int, Ask] = {}
+        while not self._stop.is_set():
+            try:
+                item = self._asks.get(timeout=LATER_S if later else None)
+                if item is None:
+                    return
+                if self._is_left(client, item[1]):
+                    later[item[0]] = item[1]
+                else:
+                    self._in_line.discard(item[0])
+            except queue.Empty:
+                self._look_again(client, later)
+            except (StoppedError, EngineError):
+                return
+
+    def _is_left(self, client: HubClient, ask: Ask) -> bool:
+        """Answer a task, and return whether it was left for later."""
         try:
-            receipt = self._hand_in(client, kept, statement)
+            self._answer(client, ask)
+        except LaterError:
+            return True
+        except EngineError:
+            raise
+        except (HospitiumError, OSError) as error:
+            self._condition.failed(error)
+            self._log(f"a task was not answered: {type(error).__name__}: {error}")
+        return False
+
+    def _look_again(self, client: HubClient, later: dict[int, Ask]) -> None:
+        """Put in line what was left for later, if it is open at the hub still."""
+        if self._rules.closed():
+            return
+        try:
+            open_now = {task.n for task in client.tasks(after=0, wait_s=0)}
         except HubError as error:
+            self._refused(error)
+            return
+        for n, ask in later.items():
+            if n in open_now:
+                self._asks.put((n, ask))
+            else:
+                self._in_line.discard(n)
+        later.clear()
+
+    def _answer(self, client: HubClient, ask: Ask) -> None:
+        """Answer a task from disk, or by working, within what was agreed; then hand it in."""
+        if self._rules.closed():
+            raise LaterError
+        try:
+            approved = agreed(ask, self._approved)
+            task = decode_task(ask.task, params={})
+            self._condition.note(round_number=task.round_number)
+            kept = self._bench.answers.find(ask.task, run_key=ask.run_key)
+            if kept is None:
+                self._condition.note(state="training")
+                kept = self._bench.make(client, ask, task, approved)
+                agreed(ask, self._approved, is_done=True)
+        except SiteError as error:
+            self._condition.failed(error)
+            kept = error_words(error.public)
+        finally:
+            self._condition.note(state="waiting")
+        self._hand_in(client, ask, kept)
+
+    def _hand_in(self, client: HubClient, ask: Ask, kept: Kept) -> None:
+        reply = Reply(kind=kept.kind, nonce=ask.nonce, content=kept.content, sealed=kept.sealed)
+        statement = reply.signed(self._keys.signing)
+        self._condition.note(state="sending")
+        try:
+            if kept.file is None:
+                receipt = client.send(statement)
+            else:
+                receipt = client.upload(kept.file, kept.sha256, statement)
+        except HubError as error:
+            self._condition.failed(error)
             self._log(f"the hub did not take an answer ({error.reason}): {error}")
             return
+        finally:
+            self._condition.note(state="waiting")
         Receipt.opened(
             receipt, key=self._keys.coordinator, site_id=self._site_id, statement=statement
         )
-        self._answers.receipted(ask.task, receipt)
-
-    def _hand_in(self, client: HubClient, kept: Kept, statement: bytes) -> bytes:
-        if kept.file is None:
-            return client.send(statement)
-        return client.upload(kept.file, kept.file.stem, statement)
-
-    def _made(self, client: HubClient, ask: Ask) -> Kept:
-        """Work on a task; an answer is kept before it is handed in, an error is not."""
-        task = decode_task(ask.task, params={})
-        approved = self._approved(task.plan_digest)
-        if approved is None:
-            return _error("the site has not agreed to this plan")
-        self._answers.delete_before(task.run_id, task.round_number)
-        model = self._model(client, ask)
-        try:
-            request = self._request(task, ask, approved=approved, model=model)
-            reply = json.loads(self._result(self._pool.submit(request, deadline_s=ask.deadline_s)))
-        except TimeoutError:
-            return _error("the site did not answer in time")
-        except WorkerDiedError as error:
-            return _error(f"the site's training died: {error}")
-        if "error" in reply:
-            return _error(str(reply["error"]))
-        envelope = base64.b64decode(reply["envelope"])
-        return self._answers.keep(ask.task, task=task, envelope=envelope, file=self._file(envelope))
-
-    def _result(self, future: Future[bytes]) -> bytes:
-        """Wait for the worker, or until this site is stopped."""
-        while True:
-            try:
-                return future.result(timeout=0.5)
-            except TimeoutError:
-                if future.done():
-                    return future.result()
-                if self._stop.is_set():
-                    raise StoppedError from None
-
-    def _file(self, envelope: bytes) -> Path | None:
-        """Return the file that an envelope names, if it is there."""
-        match = re.search(rb'"blob":"([0-9a-f]{64})"', envelope)
-        path = self._answers.outbox / f"{match[1].decode()}.safetensors" if match else None
-        return path if path is not None and path.is_file() else None
-
-    def _model(self, client: HubClient, ask: Ask) -> Path:
-        """Return the file of a task's params, fetched unless it is here; keep the last two."""
-        path = self._models / f"{ask.blob}.safetensors"
-        if ask.blob not in self._verified:
-            path.unlink(missing_ok=True)  # of an earlier process: it is a cache, not synced
-        if not path.exists():
-            client.fetch(ask.blob, path, size_bytes=ask.blob_bytes)
-        self._verified.add(ask.blob)
-        others = sorted(
-            (item for item in self._models.iterdir() if item != path),
-            key=lambda item: item.stat().st_mtime,
-        )
-        for old in others[: max(0, len(others) - KEPT_MODELS + 1)]:
-            old.unlink(missing_ok=True)
-            self._verified.discard(old.stem)
-        return path
-
-    def _request(self, task: Task, ask: Ask, *, approved: Approved, model: Path) -> bytes:
-        """Return what a worker is told; there is no key in it."""
-        return canonical_json(
-            {
-                "task": base64.b64encode(ask.task).decode(),
-                "params": str(model),
-                "outbox": str(self._answers.outbox),
-                "plan": approved.plan.as_dict(),
-                "site_id": self._site_id,
-                "cases": str(approved.cases),
-                "folder": str(self._folder),
-                "num_cases": approved.num_cases,
-                "plugin": str(approved.plugin or ""),
-            }
-        )
+        self._bench.answers.receipted(ask.task, receipt)
+        if kept.kind == "update":
+            self._condition.passed()
 
     def _client(self) -> HubClient:
-        return HubClient(self._connection, key=self._keys.request, stop=self._stop, log=self._log)
+        client = HubClient(
+            self._connection,
+            key=self._keys.request,
+            stop=self._stop,
+            log=self._log,
+            pace=self._pace,
+        )
+        self._clients.append(client)
+        return client
 
     def _log(self, text: str) -> None:
         """Tell the site's own staff."""
         with suppress(OSError), (self._folder / "site.log").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
-
-
-def _error(words: str) -> Kept:
-    """Return words that may travel, as an answer that is not kept."""
-    kind: Literal["error"] = "error"
-    return Kept(kind=kind, content=words.encode()[:500], file=None)

@@ -1,0 +1,183 @@
+"""How a site makes the answer to a task: fetch the model, have a worker train, keep the answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hospitium.engines.hub.agreed import Approved, LaterError
+from hospitium.engines.hub.answers import Answers, Kept
+from hospitium.engines.hub.client import HubClient, StoppedError
+from hospitium.engines.hub.messages import Ask
+from hospitium.engines.workers import WorkerDiedError, WorkerPool
+from hospitium.errors import SiteError
+from hospitium.site.consent import REFUSALS
+from hospitium.state import durable
+from hospitium.types import Task
+from hospitium.wire.canonical import canonical_json
+
+KEPT_MODELS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a site's policy says about when, how long and how much; the default is no limit.
+
+    Attributes:
+        closed: Why no task is begun now: ``paused``, ``window`` or ``limits``; "" if one may be.
+        seconds: How long a task may take, at most.
+        worked: Told how long one took.
+        fits: Whether a file of so many bytes may leave: ``now``, ``later`` (another day) or
+            ``never``.
+    """
+
+    closed: Callable[[], str] = lambda: ""
+    seconds: Callable[[], float] = lambda: float("inf")
+    worked: Callable[[float], None] = lambda seconds: None
+    fits: Callable[[int], Literal["now", "later", "never"]] = lambda size_bytes: "now"
+
+
+class Workbench:
+    """Makes answers for one site; `stop` ends a wait for a worker.
+
+    Args:
+        site_id: What the site is called.
+        folder: Its own state: answers, models, one folder for each run.
+        pool: Where tasks are answered, in processes without keys.
+        rules: What its policy says.
+        stop: Set when the site is to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        site_id: str,
+        folder: Path,
+        pool: WorkerPool,
+        rules: Rules,
+        stop: threading.Event,
+    ) -> None:
+        self._site_id = site_id
+        self._folder = folder
+        self.answers = Answers(folder)
+        self._models = durable.make_folder(folder / "models")
+        self._pool = pool
+        self._rules = rules
+        self._stop = stop
+        self._verified: set[str] = set()
+
+    def make(self, client: HubClient, ask: Ask, task: Task, approved: Approved) -> Kept:
+        """Work on a task that the site has agreed to; the answer is kept before it is handed in.
+
+        Args:
+            client: To fetch the model with.
+            ask: What came.
+            task: The same, read; without its params.
+            approved: What was agreed.
+
+        Raises:
+            SiteError: It was not worked on. The public text is for the coordinator.
+            LaterError: The update would be more than what may leave today.
+        """
+        when = self._rules.fits(ask.blob_bytes if task.purpose == "train" else 0)
+        if when == "never":
+            raise SiteError(REFUSALS["limits"])
+        if when == "later":
+            raise LaterError
+        self.answers.delete_before(task.run_id, task.round_number)
+        model = self._model(client, ask)
+        request = self._request(task, ask, approved=approved, model=model)
+        begun = time.monotonic()
+        try:
+            reply = json.loads(self._reply(request, ask, approved))
+        except TimeoutError as error:
+            raise SiteError("the site did not answer in time") from error
+        except WorkerDiedError as error:
+            raise SiteError(f"the site's training died: {error}") from error
+        finally:
+            self._rules.worked(time.monotonic() - begun)
+        return self._kept(task, ask, reply)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _reply(self, request: bytes, ask: Ask, approved: Approved) -> bytes:
+        """Wait for the worker, or until this site is stopped."""
+        future: Future[bytes] = self._pool.submit(
+            request,
+            deadline_s=min(ask.deadline_s, self._rules.seconds()),
+            must_be_cut_off=approved.must_be_cut_off,
+        )
+        while True:
+            try:
+                return future.result(timeout=0.5)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                if self._stop.is_set():
+                    raise StoppedError from None
+
+    def _kept(self, task: Task, ask: Ask, reply: dict[str, Any]) -> Kept:
+        if "error" in reply:
+            raise SiteError(str(reply["error"]))
+        envelope = base64.b64decode(reply["envelope"])
+        return self.answers.keep(
+            ask.task,
+            task=task,
+            envelope=envelope,
+            file=self._file(envelope),
+            run_key=ask.run_key,
+        )
+
+    def _file(self, envelope: bytes) -> Path | None:
+        """Return the file that an envelope names, if it is there."""
+        match = re.search(rb'"blob":"([0-9a-f]{64})"', envelope)
+        path = self.answers.outbox / f"{match[1].decode()}.safetensors" if match else None
+        return path if path is not None and path.is_file() else None
+
+    def _model(self, client: HubClient, ask: Ask) -> Path:
+        """Return the file of a task's params, fetched unless it is here; keep the last two."""
+        path = self._models / f"{ask.blob}.safetensors"
+        if ask.blob not in self._verified:
+            path.unlink(missing_ok=True)  # of an earlier process: it is a cache, not synced
+        if not path.exists():
+            client.fetch(ask.blob, path, size_bytes=ask.blob_bytes)
+        self._verified.add(ask.blob)
+        others = sorted(
+            (item for item in self._models.iterdir() if item != path),
+            key=lambda item: item.stat().st_mtime,
+        )
+        for old in others[: max(0, len(others) - KEPT_MODELS + 1)]:
+            old.unlink(missing_ok=True)
+            self._verified.discard(old.stem)
+        return path
+
+    def _request(self, task: Task, ask: Ask, *, approved: Approved, model: Path) -> bytes:
+        """Return what a worker is told; there is no key in it."""
+        return canonical_json(
+            {
+                "task": base64.b64encode(ask.task).decode(),
+                "params": str(model),
+                "outbox": str(self.answers.outbox),
+                "plan": approved.plan.as_dict(),
+                "site_id": self._site_id,
+                "cases": str(approved.cases),
+                "folder": str(self._folder),
+                "state": str(durable.make_folder(self._folder / "runs" / task.run_id)),
+                "num_cases": approved.num_cases,
+                "plugin": str(approved.plugin or ""),
+            }
+        )
+
+
+def error_words(words: str) -> Kept:
+    """Return words that may travel, as an answer that is not kept."""
+    kind: Literal["error"] = "error"
+    return Kept(kind=kind, content=words.encode()[:500], file=None)

@@ -1,0 +1,123 @@
+"""A membership's connection to its coordinator: lists, plans, statements and heartbeats."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hospitium.engines.hub.beats import Beat
+from hospitium.engines.hub.client import Connection, HubClient
+from hospitium.engines.hub.messages import Receipt
+from hospitium.engines.hub.pace import Pace
+from hospitium.errors import TrustError
+from hospitium.site.line import read_line
+from hospitium.site.membership import TLS_CA, Membership
+from hospitium.state.uploads import MAX_CHUNK_BYTES
+from hospitium.wire.canonical import digest
+from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload
+
+SLOW_MBIT_PER_S = 5.0
+SLOW_CHUNK_BYTES = 256 << 10
+"""On a slow line a chunk is smaller, so that less is sent again when it breaks."""
+
+
+def connection_of(
+    place: Membership, *, patience_s: float = math.inf, mbit_per_s: float = 0.0
+) -> Connection:
+    """Return how a membership's coordinator is reached: by its invite, and what was said here.
+
+    Args:
+        place: The membership.
+        patience_s: How long a call is tried.
+        mbit_per_s: What the site's policy allows of the line; 0 is no limit.
+    """
+    settings, line = place.settings, read_line(place.folder)
+    urls = [f"{address.rstrip('/')}/{settings.federation}" for address in settings.addresses]
+    tls_ca = place.folder / TLS_CA
+    return Connection(
+        url=urls[0],
+        others=tuple(urls[1:]),
+        ca_file=tls_ca if tls_ca.is_file() else None,
+        more_ca=place.folder / line.ca_bundle if line.ca_bundle else None,
+        proxy=line.proxy or None,
+        chunk_bytes=SLOW_CHUNK_BYTES if 0 < mbit_per_s < SLOW_MBIT_PER_S else MAX_CHUNK_BYTES,
+        patience_s=patience_s,
+    )
+
+
+class HubTransport:
+    """Speaks for one membership; see `hospitium.operations.enrolment.Transport`.
+
+    Args:
+        place: The membership; its keys are those that are on disk now.
+        key: The request key, where it is another than the one in use.
+        patience_s: How long a call is tried before it ends with ``unreachable``.
+        stop: Ends every wait.
+        log: Told why a request is made again.
+        pace: How fast the line may be used.
+    """
+
+    def __init__(
+        self,
+        place: Membership,
+        *,
+        key: SigningKey | None = None,
+        patience_s: float = math.inf,
+        stop: threading.Event | None = None,
+        log: Callable[[str], None] = lambda text: None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._place = place
+        self._client = HubClient(
+            connection_of(place, patience_s=patience_s),
+            key=key or place.request_key(),
+            stop=stop,
+            log=log,
+            pace=pace,
+        )
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._client.close()
+
+    def interrupt(self) -> None:
+        """End the wait of another thread."""
+        self._client.interrupt()
+
+    def enrol(self, request: bytes) -> None:
+        """Bring an enrolment request; the same bytes again are the same request.
+
+        Raises:
+            TrustError: Something answered that another request came in (``identity``).
+        """
+        if self._client.enrol(request) != digest(dsse_payload(request)):
+            raise TrustError(
+                "identity",
+                "The coordinator says that it has another enrolment request than the one that was "
+                "sent. Compare the six words on the telephone before anything else.",
+            )
+
+    def members(self, *, after: int) -> Sequence[bytes]:
+        """Return the signed member lists of later epochs, in order."""
+        return self._client.members(after=after)
+
+    def plans(self) -> Sequence[bytes]:
+        """Return the signed plans that are offered to this site."""
+        return self._client.plans()
+
+    def say(self, statement: bytes) -> None:
+        """Bring an approval, a refusal or a withdrawal; returns when the coordinator signed for it.
+
+        Raises:
+            UpdateError: What came back is not the coordinator's receipt for it.
+        """
+        receipt = self._client.say(statement)
+        key = VerifyKey.from_hex(self._place.members().coordinator_keys[0])
+        site_id = self._place.settings.site_id
+        Receipt.opened(receipt, key=key, site_id=site_id, statement=statement)
+
+    def beat(self, beat: Beat) -> dict[str, Any]:
+        """Say how this site is; return ``time`` and ``standing``, what the coordinator thinks."""
+        return self._client.beat(beat.encoded())

@@ -1,0 +1,132 @@
+"""A site's answers: sealed once, kept until the coordinator has signed for them."""
+
+import hashlib
+import io
+import json
+
+import pytest
+
+from hospitium.engines.hub.answers import Answers
+from hospitium.errors import CorruptedError
+from hospitium.types import Task
+from hospitium.wire.sealing import RunKey, open_sealed
+
+KEY, OTHER = RunKey.from_bytes(b"k" * 32), RunKey.from_bytes(b"o" * 32)
+ENVELOPE = b'{"kind":"update"}'
+CONTENT = b"a change" * 1000
+
+
+def task(round_number=1, run_id="r"):
+    return Task(
+        run_id=run_id,
+        round_number=round_number,
+        plan_digest="0" * 64,
+        params={},
+        base_digest="1" * 64,
+        max_norm=1.0,
+    )
+
+
+def keep(answers, name=b"task", *, key=KEY, content=CONTENT, **options):
+    file = None
+    if content is not None:
+        file = answers.outbox / f"{hashlib.sha256(content).hexdigest()}.safetensors"
+        file.write_bytes(content)
+    run_key = key.public if key else ""
+    return answers.keep(name, task=task(**options), envelope=ENVELOPE, file=file, run_key=run_key)
+
+
+def files(answers):
+    return sorted(path.suffix for path in answers.outbox.iterdir())
+
+
+def test_a_change_is_sealed_once_and_only_the_sealed_file_is_kept(tmp_path):
+    answers = Answers(tmp_path)
+    kept = keep(answers)
+    data = kept.file.read_bytes()
+    assert kept.sealed == kept.sha256 == hashlib.sha256(data).hexdigest()
+    assert files(answers) == [".sealed"]
+    target = io.BytesIO()
+    open_sealed(io.BytesIO(data), target, key=KEY, envelope=ENVELOPE)
+    assert target.getvalue() == CONTENT
+    assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
+    assert kept.file.read_bytes() == data
+
+
+def test_without_a_run_key_the_change_leaves_as_it_is(tmp_path):
+    answers = Answers(tmp_path)
+    kept = keep(answers, key=None)
+    assert kept.sealed == "" and kept.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert kept.file.read_bytes() == CONTENT
+    assert answers.find(b"task") == kept
+
+
+@pytest.mark.parametrize(("kept_for", "asked_for"), [(KEY, OTHER), (KEY, None), (None, KEY)])
+def test_an_answer_for_another_key_counts_as_none(tmp_path, kept_for, asked_for):
+    answers = Answers(tmp_path)
+    keep(answers, key=kept_for)
+    assert answers.find(b"task", run_key=asked_for.public if asked_for else "") is None
+
+
+def test_an_answer_without_a_file_fits_every_key(tmp_path):
+    answers = Answers(tmp_path)
+    kept = keep(answers, content=None)
+    assert kept.file is None and kept.sealed == ""
+    assert answers.find(b"task", run_key=OTHER.public) == kept
+    assert answers.find(b"another task", run_key=OTHER.public) is None
+
+
+def test_an_answer_whose_file_is_gone_counts_as_none(tmp_path):
+    answers = Answers(tmp_path)
+    keep(answers).file.unlink()
+    assert answers.find(b"task", run_key=KEY.public) is None
+
+
+def test_the_same_change_for_two_tasks_is_two_sealed_files(tmp_path):
+    answers = Answers(tmp_path)
+    first, second = keep(answers, b"one"), keep(answers, b"two")
+    assert first.file != second.file
+    assert hashlib.sha256(first.file.read_bytes()).hexdigest() == first.sha256
+
+
+def test_answers_stay_until_there_is_a_receipt_and_a_later_round(tmp_path):
+    answers = Answers(tmp_path)
+    keep(answers, b"one")
+    keep(answers, b"other run", run_id="q")
+    answers.delete_before("r", 2)
+    assert files(answers) == [".sealed"] * 2
+    for name in (b"one", b"other run", b"an error, which is not kept"):
+        answers.receipted(name, b"receipt")
+    answers.delete_before("r", 1)
+    assert files(answers) == [".sealed"] * 2
+    answers.delete_before("r", 2)
+    assert files(answers) == [".sealed"]
+    assert answers.find(b"one", run_key=KEY.public) is None
+    assert answers.find(b"other run", run_key=KEY.public) is not None
+
+
+def test_what_an_interrupted_answer_left_behind_goes_at_the_next_start(tmp_path):
+    answers = Answers(tmp_path)
+    kept = keep(answers)
+    left = [answers.outbox / "x.safetensors", answers.outbox / ".y.sealed.7.part"]
+    for path in left:
+        path.write_bytes(b"left behind")
+    (damaged,) = (tmp_path / "answers").glob("*.json")
+    fields = damaged.read_bytes()
+    damaged.write_bytes(b"{")
+    Answers(tmp_path)
+    assert all(path.exists() for path in left)
+    damaged.write_bytes(fields)
+    assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
+    assert list(answers.outbox.iterdir()) == [kept.file]
+
+
+def test_an_answer_that_cannot_be_read_is_said_and_left(tmp_path):
+    answers = Answers(tmp_path)
+    keep(answers)
+    (path,) = (tmp_path / "answers").glob("*.json")
+    for damage in (b"{", json.dumps({"run_id": "r"}).encode(), b"[]"):
+        path.write_bytes(damage)
+        with pytest.raises(CorruptedError, match="left as it is"):
+            answers.find(b"task", run_key=KEY.public)
+        assert path.read_bytes() == damage
