@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from carried import POLICY
-from tiny import tiny_cases, tiny_plan
+from tiny import tiny_plan, write_npz
 
-from hospitium.imaging.cache import write_cases
 from hospitium.plan.writing import to_toml
 
 
@@ -48,18 +47,19 @@ def enrol(centre, oslo):
 def test_a_site_joins_reads_approves_pauses_and_leaves(machines, tmp_path):
     centre, oslo, _ = machines
     enrol(centre, oslo)
-    (tmp_path / "plan.toml").write_text(to_toml(tiny_plan(quorum=1)))
+    (tmp_path / "plan.toml").write_text(to_toml(tiny_plan(quorum=1, batching="equal")))
     digest = json.loads(
         centre("coordinator", "offer", "plan.toml", "--out", "tiny.plan", "--json").out
     )["plan_digest"][:12]
     assert f"{digest}  tiny" in oslo("site", "inbox", "--add", "tiny.plan").out
     policy = tmp_path / "oslo" / "site" / "federations" / "north" / "policy.toml"
-    policy.write_text(POLICY.format(needed=1).replace("[allow]", "[allow]\nmin_sites = 1"))
-    write_cases(tmp_path / "cases", tiny_cases())
+    text = POLICY.format(needed=1).replace("[allow]", "[allow]\nmin_sites = 1")
+    policy.write_text(text + "[isolation]\nrequired = false\n")
+    write_npz(tmp_path / "tiny.npz")
     read = oslo("site", "review", digest).out
     assert "What will leave" in read and "secure sums are OFF" in read and "allows it" in read
     person = ("--as", "Kari Nordmann")
-    done = oslo("site", "approve", digest, *person, "--cases", "cases", "--yes").out
+    done = oslo("site", "approve", digest, *person, "--data", "tiny.npz", "--yes").out
     assert "tiny: approved by Kari Nordmann (1 of 1), with 96 training cases" in done
     status = oslo("site", "status", "--json").json
     fixed = {"registered", "approved", "reachable", "decoding", "round_number", "last_error"}

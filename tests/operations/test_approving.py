@@ -9,22 +9,22 @@ from hospitium.errors import SiteError, StateConflictError, TrustError, UsageErr
 from hospitium.operations.approving import (
     approve,
     inbox,
-    leave,
     refuse,
     review,
-    set_paused,
-    status,
     take_plan,
-    withdraw,
 )
-from hospitium.operations.coordinating import existing, revoke_site, rotate_key
+from hospitium.operations.coordinating import revoke_site, rotate_key
+from hospitium.operations.desks import existing
 from hospitium.operations.enrolment import fetch, rotate
 from hospitium.operations.plan_words import difference, what_it_does, what_leaves
+from hospitium.operations.site_status import status
+from hospitium.operations.withdrawing import leave, set_paused, withdraw
 from hospitium.plan import Plan
 from hospitium.plan.schema import ImagingSection, PrivacySection, RoundsSection
 from hospitium.site.consent import REFUSALS, Occasion
 from hospitium.wire.approvals import Approval, open_said, sign_plan
-from hospitium.wire.members import replace_coordinator, sign_members
+from hospitium.wire.member_changes import replace_coordinator
+from hospitium.wire.members import sign_members
 from hospitium.wire.signing import SigningKey
 from hospitium.wire.statement import time_text
 
@@ -92,7 +92,7 @@ def test_the_coordinator_reads_the_approval_by_the_member_list(north):
     plan = north.offer("oslo")
     agree(north, plan)
     place = north.place("oslo")
-    [(_, envelope)] = place.untold()
+    [(_, envelope)] = place.statements.untold()
     said = open_said(envelope, Approval, place.members(), site_id="oslo")
     assert (said.plan_digest, said.approver, said.ethics) == (plan.digest, KARI, "REK 2026/1")
     assert said.policy_digest == place.policy().digest and said.min_sites == 2

@@ -9,21 +9,21 @@ from hospitium.errors import HospitiumError, StateConflictError, TrustError, Usa
 from hospitium.operations.coordinating import (
     admit_site,
     begin_federation,
-    existing,
-    federations,
     invite_site,
     list_sites,
-    only_federation,
     receive_request,
     revoke_site,
     rotate_key,
     sign_proposed,
 )
+from hospitium.operations.desks import existing, federations, only_federation
 from hospitium.operations.enrolment import fetch, join, joined, rotate, take_members
 from hospitium.site.keys import make_key
 from hospitium.state.home import Home
-from hospitium.wire.invites import read_invite, sign_request
-from hospitium.wire.members import replace_officers, sign_members
+from hospitium.wire.enrolments import sign_request
+from hospitium.wire.invites import read_invite
+from hospitium.wire.member_changes import replace_officers
+from hospitium.wire.members import sign_members
 from hospitium.wire.signing import SigningKey
 
 

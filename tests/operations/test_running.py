@@ -10,7 +10,13 @@ from hospitium.errors import EngineError, PlanError, PluginError, QuorumError, R
 from hospitium.operations.baselines import POOLED, baseline_plan, run_baselines
 from hospitium.operations.progress import silent
 from hospitium.operations.reporting import curve
-from hospitium.operations.running import open_ledger, plugin_of, run_to_end, sites_of
+from hospitium.operations.running import (
+    OnThisMachine,
+    open_ledger,
+    plugin_of,
+    run_to_end,
+    sites_of,
+)
 from hospitium.plan.checking import check_plan
 from hospitium.plan.schema import EvaluationSection
 from hospitium.plan.writing import template
@@ -27,7 +33,7 @@ def run(tmp_path):
 
 
 def finish(folder, pool, say=silent):
-    return run_to_end(folder, pool=pool, say=say, label="federated")
+    return run_to_end(folder, engines=OnThisMachine(pool), say=say, label="federated")
 
 
 def record_of(folder):

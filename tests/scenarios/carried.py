@@ -15,11 +15,11 @@ from hospitium.operations.coordinating import (
     admit_site,
     begin_federation,
     invite_site,
-    offer_plan,
     receive_request,
     write_lists,
 )
 from hospitium.operations.enrolment import join, read_lists, take_members
+from hospitium.operations.offering import offer_plan
 from hospitium.plan import Plan
 from hospitium.plan.writing import to_toml
 from hospitium.site.membership import Membership, membership
@@ -56,10 +56,8 @@ class Federation:
     def place(self, site_id: str) -> Membership:
         return membership(self.folder / site_id, NAME)
 
-    def begin(self, **options: Any) -> Federation:
-        begin_federation(
-            self.coordinator, NAME, addresses=["https://hub.example.org"], now=NOW, **options
-        )
+    def begin(self, address: str = "https://hub.example.org", **options: Any) -> Federation:
+        begin_federation(self.coordinator, NAME, addresses=[address], now=NOW, **options)
         return self
 
     def invite(self, site_id: str, *, now: datetime = NOW) -> Path:
@@ -99,7 +97,7 @@ class Federation:
 
     def offer(self, *site_ids: str, **changes: Any) -> Plan:
         """Sign a plan and bring it to the inboxes of sites."""
-        plan = replace(tiny_plan(), **changes)
+        plan = replace(tiny_plan(batching="equal"), **changes)
         path, out = self.folder / "plan.toml", self.folder / f"{plan.digest[:8]}.plan"
         path.write_text(to_toml(plan))
         offer_plan(self.coordinator, NAME, path, out=out)

@@ -10,16 +10,22 @@ from pathlib import Path
 from throwaway_ca import write_certificates
 
 from hospitium.engines.hub.app import Hub
+from hospitium.engines.hub.backend import Backend
 from hospitium.engines.hub.client import Connection
 from hospitium.engines.hub.engine import HubEngine
 from hospitium.engines.hub.limits import Limits
 from hospitium.engines.hub.local import LocalBackend
+from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.requests import Member
 from hospitium.engines.hub.server import HubServer, Tls
 from hospitium.engines.hub.site_loop import Approved, SiteKeys, SiteLoop
 from hospitium.engines.workers import WorkerPool
 from hospitium.state.store import Store
+from hospitium.wire.sealing import RunKey
 from hospitium.wire.signing import SigningKey
+
+RUN_KEY = RunKey.from_bytes(b"run key of a test".ljust(32, b"."))
+"""The same in every process of a test."""
 
 
 @dataclass(kw_only=True)
@@ -30,6 +36,9 @@ class Running:
     site_ids: Sequence[str]
     limits: Limits = field(default_factory=Limits)
     port: int = 0
+    office: Office | None = None
+    backend: Backend | None = None
+    run_key: RunKey | None = field(default_factory=lambda: RUN_KEY)
 
     def __post_init__(self) -> None:
         self.ca, certificate, secret = write_certificates(self.place)
@@ -41,8 +50,14 @@ class Running:
             )
             for site_id in self.site_ids
         }
-        self.backend = LocalBackend(self.place / "hub")
-        self.hub = Hub(self.backend, members=self.members, key=self.key, limits=self.limits)
+        self.backend = self.backend or LocalBackend(self.place / "hub")
+        self.hub = Hub(
+            self.backend,
+            members=self.office.members if self.office else self.members,
+            key=self.key,
+            limits=self.limits,
+            office=self.office,
+        )
         tls = Tls(certificate=certificate, key=secret)
         self.server = HubServer(self.hub, tls=tls, port=self.port)
         self.server.start()
@@ -70,6 +85,7 @@ class Running:
             key=self.key,
             store=store,
             on_close=on_close or self.stop,
+            run_key=self.run_key,
         )
 
     def join(

@@ -131,7 +131,7 @@ def _workers(command):
     return [
         pid
         for pid in command.group() - {command.process.pid}
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"worker_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 
@@ -142,7 +142,7 @@ from tiny import prepare, tiny_plan
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerPool
 from hospitium.operations.progress import silent
-from hospitium.operations.running import open_ledger, run_to_end
+from hospitium.operations.running import OnThisMachine, open_ledger, run_to_end
 
 if __name__ == "__main__":
     folder, sites, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -150,7 +150,7 @@ if __name__ == "__main__":
         prepare(folder, tiny_plan(rounds=rounds), num_sites=sites, scale=7)
         sys.exit()
     pool = WorkerPool(answer_request, num_workers=2)
-    chosen = run_to_end(folder, pool=pool, say=silent, label="federated")
+    chosen = run_to_end(folder, engines=OnThisMachine(pool), say=silent, label="federated")
     pool.close()
     ledger = open_ledger(folder)
     assert len(ledger.rows("SELECT 1 FROM seats WHERE status = 'accepted'")) == sites * rounds

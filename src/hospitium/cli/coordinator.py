@@ -1,4 +1,4 @@
-"""``hospitium coordinator``: begin a federation, invite, admit and revoke sites, offer plans."""
+"""``hospitium coordinator``: begin a federation, invite, admit, revoke and list its sites."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hospitium.cli.coordinator_up import offer, up
 from hospitium.cli.output import Context, print_json
 
 app = typer.Typer(help="The coordinating centre's installation.", no_args_is_help=True)
@@ -31,23 +32,38 @@ def init(
     address: Annotated[
         list[str], typer.Option(metavar="URL", help="HTTPS address for the sites; may repeat.")
     ],
-    tls_ca: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="Certificate of your own CA, if you use one.")
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="The server's certificate, if you have one.")
     ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Certificate of the CA that signed it.")
+    ] = None,
+    public_ca: Annotated[
+        bool, typer.Option("--public-ca", help="Everybody trusts the CA that signed it.")
+    ] = False,
     min_sites: Annotated[int, typer.Option(min=1, help="Fewest sites of any round.")] = 2,
     officer_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the officer's key is to be kept.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin a federation: make its keys and sign the first member list."""
+    """Begin a federation: make its keys and sign the first member list.
+
+    Without a certificate of your own, an authority and a certificate for the addresses are made
+    here; the authority's certificate goes to each site in its invite.
+    """
     from hospitium.operations.coordinating import begin_federation
 
+    if (tls_certificate is None) != (tls_key is None):
+        raise typer.BadParameter("--tls-certificate and --tls-key belong together")
     found = begin_federation(
         _home(context),
         federation,
         addresses=address,
         tls_ca=tls_ca,
+        is_public_ca=public_ca,
+        server=(tls_certificate, tls_key) if tls_certificate and tls_key else None,
         min_sites=min_sites,
         officer_key=officer_key,
         now=_now(),
@@ -60,7 +76,7 @@ def init(
         f"The officer's key is {found['officer_key']}. Whoever has it admits sites: keep it off "
         "this machine, and keep a copy in a safe."
     )
-    typer.echo("Next: `hospitium coordinator invite SITE`")
+    typer.echo("Next: `hospitium coordinator up`, and `hospitium coordinator invite SITE`")
 
 
 @app.command()
@@ -136,7 +152,9 @@ def sites(context: typer.Context, federation: Federation = None, as_json: AsJson
     )
     for row in found["sites"]:
         until = f", invite until {row['until']}" if row["until"] else ""
-        typer.echo(f"  {row['site_id']:<20} {row['state']}{until}  {row['legal_entity']}")
+        beat = row["beat"]
+        heard = f", last heard of {beat['heard']}: {beat['state']}" if beat else ""
+        typer.echo(f"  {row['site_id']:<20} {row['state']}{until}{heard}  {row['legal_entity']}")
     if not found["sites"]:
         typer.echo("No site yet. Next: `hospitium coordinator invite SITE`")
 
@@ -226,27 +244,6 @@ def members(
         )
 
 
-@app.command()
-def offer(
-    context: typer.Context,
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
-    federation: Federation = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check and sign a plan, for the inboxes of the sites."""
-    from hospitium.operations.coordinating import offer_plan
-
-    found = offer_plan(_home(context), _named(context, federation), plan, out=out)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(
-            f"{out} was written: {found['name']}, digest {found['plan_digest']}. At each site: "
-            f"`hospitium site inbox --add {out}`"
-        )
-
-
 def _tell_list(found: Mapping[str, Any], done: str, *, as_json: bool) -> None:
     """Say whether a new member list is in force, or who has to sign it yet."""
     if as_json:
@@ -261,8 +258,12 @@ def _tell_list(found: Mapping[str, Any], done: str, *, as_json: bool) -> None:
         )
 
 
+app.command()(offer)
+app.command()(up)
+
+
 def _named(context: typer.Context, federation: str | None) -> str:
-    from hospitium.operations.coordinating import only_federation
+    from hospitium.operations.desks import only_federation
 
     return federation or only_federation(_home(context))
 

@@ -14,6 +14,7 @@ import typer
 from hospitium import __version__
 from hospitium.cli import coordinator, phantoms, plan, run, site
 from hospitium.cli.demo import demo
+from hospitium.cli.doctor import doctor
 from hospitium.cli.output import Context, print_error, print_json
 from hospitium.errors import HospitiumError, InterruptedRunError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo)
+app.command("doctor")(doctor)
 app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(phantoms.app, name="phantoms")
 app.add_typer(plan.app, name="plan")

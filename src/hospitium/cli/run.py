@@ -20,22 +20,48 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def start(
     context: typer.Context,
-    plan: Annotated[Path, typer.Argument(help="The plan.")],
-    sites: Annotated[Path, typer.Option(help="TOML file that says where each site's data are.")],
+    plan: Annotated[
+        str, typer.Argument(help="The plan: its file, or of an offered one its digest.")
+    ],
+    sites: Annotated[
+        Path | None, typer.Option(help="TOML file that says where each site's data are.")
+    ] = None,
+    federation: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Run it between machines, in this federation."),
+    ] = None,
+    canary: Annotated[
+        bool, typer.Option(help="Between machines: one round from end to end first.")
+    ] = True,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     plugin: Annotated[Path | None, typer.Option(help="Plug-in file the plan uses.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a plan over sites on this machine, then compare and report."""
+    """Run a plan over sites on this machine, then compare and report; or between machines.
+
+    Between machines the run is begun here and worked on by `hospitium coordinator up`.
+    """
+    if (sites is None) == (federation is None):
+        raise typer.BadParameter(
+            "say where the sites are: --sites FILE on this machine, or --federation NAME"
+        )
+    settings: Context = context.obj
+    if federation is not None:
+        if plugin is not None:
+            raise typer.BadParameter("a plug-in runs on one machine only: leave out --plugin")
+        _start_networked(
+            settings, federation, plan, name=name, canary=canary, out=out, as_json=as_json
+        )
+        return
+    assert sites is not None
     from hospitium.operations.finishing import finish_run
     from hospitium.operations.runs import prepare_run
 
-    settings: Context = context.obj
     with progress(quiet=as_json) as say:
         folder = prepare_run(
             settings.home,
-            plan_path=plan,
+            plan_path=Path(plan),
             sites_path=sites,
             run_id=name,
             plugin_path=plugin,
@@ -49,13 +75,37 @@ def start(
 
 @app.command()
 def resume(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
-    """Go on with an interrupted run where it stopped."""
+    """Go on with an interrupted or paused run where it stopped."""
     from hospitium.operations.finishing import finish_run
+    from hospitium.operations.runs import wish_for
 
     settings: Context = context.obj
+    wished = wish_for(settings.home, run, "")
+    if wished["federation"]:
+        _tell_wish(wished, f"{run} goes on", as_json=as_json)
+        return
     with progress(quiet=as_json) as say:
         finished = finish_run(settings.home.run(run), say=say)
     _tell(finished, as_json=as_json)
+
+
+@app.command()
+def pause(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
+    """Let a run wait after the round that is under way."""
+    from hospitium.operations.runs import wish_for
+
+    settings: Context = context.obj
+    wished = wish_for(settings.home, run, "paused")
+    _tell_wish(wished, f"{run} pauses after the round that is under way", as_json=as_json)
+
+
+@app.command()
+def stop(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
+    """End a run for now; between machines at once, else after the round that is under way."""
+    from hospitium.operations.runs import wish_for
+
+    settings: Context = context.obj
+    _tell_wish(wish_for(settings.home, run, "stopped"), f"{run} is stopped", as_json=as_json)
 
 
 @app.command()
@@ -95,10 +145,11 @@ def show(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     for row in found["participation"]:
         if row["left_out"] or row["refused"]:
             typer.echo(_round_line({**row, "rounds": found["rounds"]}))
+    _tell_networked(found)
     if found["chosen"]:
         typer.echo(f"{found['chosen']['reason']} Digest {found['chosen']['digest']}.")
         typer.echo(f"Report: {Path(found['out']) / 'report.html'}")
-    else:
+    elif found["status"] in ("stopped", "paused"):
         typer.echo(f"Go on with it by `hospitium run resume {run}`.")
 
 
@@ -124,6 +175,70 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
             f"{row['run_id']:<32} {row['status']:<9} round {row['round']} of {row['rounds']}, "
             f"{row['sites']} sites"
         )
+
+
+def _start_networked(
+    settings: Context,
+    federation: str,
+    plan: str,
+    *,
+    name: str | None,
+    canary: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from hospitium.operations.networked import start_networked
+    from hospitium.operations.runs import is_served
+
+    found = start_networked(
+        settings.home,
+        federation,
+        plan,
+        run_id=name,
+        has_canary=canary,
+        out=out,
+        command=command_line(sys.argv[1:]),
+    )
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"{found['run_id']} begins with {len(found['sites'])} sites:")
+    for row in found["sites"]:
+        typer.echo(f"  {row['site_id']}: {row['num_cases']} training cases")
+    for row in found["not_approved"]:
+        typer.echo(f"  without {row['site_id']}: {row['reason']}; it may still come in")
+    if found["canary"]:
+        typer.echo("One round is run from end to end first, then the run.")
+    if not is_served(settings.home):
+        typer.echo("Nobody serves the sites now. Next: `hospitium coordinator up`")
+    typer.echo(f"Watch it with `hospitium run watch {found['run_id']}`.")
+
+
+def _tell_wish(wished: dict[str, Any], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(wished)
+        return
+    typer.echo(f"{done}. Every closed round and every accepted update is kept.")
+    if wished["federation"] and not wished["is_served"]:
+        typer.echo("Nobody serves the sites now. Next: `hospitium coordinator up`")
+
+
+def _tell_networked(found: dict[str, Any]) -> None:
+    """Say what a run between machines waits for, and how its canary went."""
+    if not found["federation"]:
+        return
+    canary = found["canary"]
+    if canary and canary["finished"]:
+        failed = "; ".join(f"{row['site_id']} ({row['reason']})" for row in canary["left_out"])
+        typer.echo(
+            f"Canary: {len(canary['answered'])} sites answered{failed and '; not: ' + failed}"
+        )
+    for row in found["waiting"].get("waiting_for", ()):
+        typer.echo(f"waiting for {row['site_id']}: {row['reason']}")
+    if found["waiting"].get("error"):
+        typer.echo(f"{found['waiting']['error']} Tried again at {found['waiting']['next_try']}.")
+    if found["status"] == "not served":
+        typer.echo("Nobody serves the sites now. Next: `hospitium coordinator up`")
 
 
 def _round_line(row: dict[str, Any]) -> str:

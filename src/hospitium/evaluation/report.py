@@ -39,9 +39,14 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> tuple[Path, Path]:
     Raises:
         StorageError: The disk refused. Whatever report was there before is still whole.
     """
+    return write_pages(folder, report, page=render_html(report))
+
+
+def write_pages(folder: Path, report: Mapping[str, Any], *, page: str) -> tuple[Path, Path]:
+    """Write a report of any kind and its page; see `write_report`."""
     contents = {
         "report.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.html": render_html(report),
+        "report.html": page,
     }
     for name, text in contents.items():
         try:
@@ -71,33 +76,42 @@ def _replace(path: Path, text: str) -> None:
 
 def render_html(report: Mapping[str, Any]) -> str:
     """Return the page; everything that comes from the report is escaped."""
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            summary=words.summary_sentence(report),
+            below_own=words.sites_below_own(report),
+            few_positives=words.FEW_POSITIVES,
+            auroc=_kind(report),
+            models=MODELS,
+            curve=curve_rows(report),
+            curve_plots=curve_plots(report),
+            forests=_forests(report),
+            participation=participation_of(report),
+            total_bytes=_total_bytes(report),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return what pages are rendered with: everything is escaped, and nothing may be missing."""
+    made = Environment(
         loader=PackageLoader("hospitium.evaluation", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "figure": _figure,
         "size": words.size,
         "duration": words.duration,
         "signed": words.signed,
         "counts": _counts,
     }
-    return environment.get_template("report.html").render(
-        report=report,
-        summary=words.summary_sentence(report),
-        below_own=words.sites_below_own(report),
-        few_positives=words.FEW_POSITIVES,
-        auroc=_kind(report),
-        models=MODELS,
-        curve=_curve_rows(report),
-        curve_plots=_curve_plots(report),
-        forests=_forests(report),
-        participation=_participation(report),
-        total_bytes=_total_bytes(report),
-    )
+    return made
 
 
 def _figure(metric: Mapping[str, Any] | None, *, is_difference: bool = False) -> str:
@@ -117,7 +131,7 @@ def _counts(values: Mapping[str, Any] | None) -> str:
     return ", ".join(shown)
 
 
-def _curve_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def curve_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the points of the curve, each with its worst site."""
     rows = []
     for point in report.get("curve", ()):
@@ -133,8 +147,9 @@ def _kind(report: Mapping[str, Any]) -> str:
     return "AUROC" if len(report["classes"]) == 2 else "macro AUROC"
 
 
-def _curve_plots(report: Mapping[str, Any]) -> list[CurvePlot]:
-    rows = _curve_rows(report)
+def curve_plots(report: Mapping[str, Any]) -> list[CurvePlot]:
+    """Return the plots of the curve that have anything to show."""
+    rows = curve_rows(report)
     rounds = [row["round"] for row in rows]
     chosen = report.get("chosen_round", {}).get("round")
     worst = [row["worst_at"]["auroc"] if row["worst_at"] else None for row in rows]
@@ -183,7 +198,7 @@ def _size_of(group: Sequence[str] | int) -> int:
     return group if isinstance(group, int) else len(group)
 
 
-def _participation(report: Mapping[str, Any]) -> dict[str, Any]:
+def participation_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rounds in which someone was left out, and how many went without."""
     rows = [
         {**row, "num_asked": _size_of(row["asked"]), "num_answered": _size_of(row["answered"])}

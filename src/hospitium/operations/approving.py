@@ -1,28 +1,29 @@
-"""What people at a site do about plans: read, approve, refuse, withdraw; pause, resume, leave."""
+"""What people at a site do about plans: read them, approve them, refuse them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from hospitium.errors import HospitiumError, StateConflictError, TrustError, UsageError
+from hospitium.errors import TrustError, UsageError
 from hospitium.imaging.cache import read_facts
+from hospitium.operations.admission import admit_local
 from hospitium.operations.enrolment import joined
 from hospitium.operations.plan_words import difference, what_it_does, what_leaves
+from hospitium.operations.progress import Say, silent
+from hospitium.operations.site_cases import cases_for
+from hospitium.operations.site_serving import probe_isolation
+from hospitium.operations.site_status import plan_state
+from hospitium.operations.withdrawing import only_digest
 from hospitium.plan import Plan
-from hospitium.site.membership import Membership, memberships
+from hospitium.site.isolation import REMEDY
+from hospitium.site.membership import Membership
 from hospitium.site.policy import Policy
 from hospitium.state.home import Home
-from hospitium.wire.approvals import REFUSALS, Approval, Refusal, Withdrawal
+from hospitium.wire.approvals import REFUSALS, Approval, Refusal
 from hospitium.wire.members import require_valid
-from hospitium.wire.statement import read_time, time_text
-
-HEARTBEAT_S = 120.0
-"""A heartbeat of the agent that is older than this says nothing."""
+from hospitium.wire.statement import time_text
 
 
 def take_plan(home: Home, federation: str | None, envelope: bytes) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def inbox(home: Home, federation: str | None, *, now: datetime) -> list[dict[str
             "federation": place.settings.federation,
             "plan_digest": plan.digest,
             "name": plan.name,
-            "state": _state(place, plan.digest, now=now),
+            "state": plan_state(place, plan.digest, now=now),
             "approved_by": [one.approver for one in place.counted(plan.digest)],
         }
         for plan in place.plans()
@@ -62,7 +63,7 @@ def review(home: Home, federation: str | None, name: str, *, now: datetime) -> d
     return {
         "plan_digest": plan.digest,
         "name": plan.name,
-        "state": _state(place, plan.digest, now=now),
+        "state": plan_state(place, plan.digest, now=now),
         "does": what_it_does(plan),
         "leaves": what_leaves(plan),
         "compared_with": before.digest if before else "",
@@ -101,6 +102,8 @@ def approve(
     Raises:
         TrustError: The policy does not allow it (``policy``), the site is no member (``members``),
             the agreement has expired (``expired``), or it was withdrawn (``withdrawn``).
+        ReaderError: The site reads the shipped test series into other numbers.
+        DataError: There are no training cases.
     """
     place = joined(home, federation)
     plan, policy, members = _find(place, name), place.policy(), place.members()
@@ -113,6 +116,8 @@ def approve(
             "new plan is needed.",
         )
     _require_allowed(policy, plan, approver=approver, now=now)
+    _require_isolation(policy, isolation)
+    admit_local([place.settings.site_id])
     facts = read_facts(cases)
     said = Approval(
         federation=members.federation,
@@ -133,17 +138,61 @@ def approve(
         expires=time_text(_end(policy, now=now)),
         time=time_text(now),
     )
+    place.keep_cases(plan.digest, cases)
     place.say(said)
     counted = place.counted(plan.digest)
     return {
         "plan_digest": plan.digest,
         "name": plan.name,
-        "state": _state(place, plan.digest, now=now),
+        "state": plan_state(place, plan.digest, now=now),
         "approved_by": [one.approver for one in counted],
         "needed": policy.approval.needed,
         "num_cases": said.num_cases,
         "expires": said.expires,
     }
+
+
+def approve_data(
+    home: Home,
+    federation: str | None,
+    name: str,
+    *,
+    approver: str,
+    data: str | None,
+    now: datetime,
+    role: str = "approver",
+    say: Say = silent,
+) -> dict[str, Any]:
+    """Prepare a site's data for a plan, try whether training is cut off, and approve.
+
+    Args:
+        home: This installation.
+        federation: Which federation; None for the only one.
+        name: Digest of the plan, or its first characters.
+        approver: Who.
+        data: Name of a data set of this site, or a path; None takes what was prepared before.
+        now: The time.
+        role: What the person is here.
+        say: Told what is done.
+
+    Raises:
+        HospitiumError: See `approve` and `cases_for`. Nothing was signed.
+    """
+    place = joined(home, federation)
+    plan = _find(place, name)
+    _require_allowed(place.policy(), plan, approver=approver, now=now)  # before hours of reading
+    cases = cases_for(home, federation, plan, data=data, say=say)
+    say({"kind": "stage", "text": "Trying whether training is cut off from the network"})
+    return approve(
+        home,
+        federation,
+        name,
+        approver=approver,
+        cases=cases,
+        now=now,
+        role=role,
+        isolation=probe_isolation(home, federation),
+    )
 
 
 def refuse(
@@ -174,134 +223,10 @@ def refuse(
     return {"plan_digest": plan.digest, "name": plan.name, "state": "refused"}
 
 
-def withdraw(
-    home: Home, federation: str | None, name: str, *, approver: str, now: datetime
-) -> dict[str, Any]:
-    """End this site's part in a plan, for good; works offline and holds from this moment."""
-    place = joined(home, federation)
-    plan_digest = _only(place.plan_digests(), name)
-    place.mark_withdrawn(plan_digest)
-    place.say(
-        Withdrawal(
-            federation=place.settings.federation,
-            site_id=place.settings.site_id,
-            plan_digest=plan_digest,
-            approver=approver,
-            time=time_text(now),
-        )
-    )
-    return {"plan_digest": plan_digest, "state": "withdrawn"}
-
-
-def leave(home: Home, federation: str | None, *, approver: str, now: datetime) -> dict[str, Any]:
-    """Withdraw from every plan and answer nothing any more; the keys stay until it is revoked."""
-    place = joined(home, federation)
-    place.leave()
-    left = [digest for digest in place.plan_digests() if place.said(digest)]
-    for digest in left:
-        withdraw(home, place.settings.federation, digest, approver=approver, now=now)
-    return {"federation": place.settings.federation, "withdrawn": left}
-
-
-def set_paused(home: Home, federation: str | None, *, is_paused: bool) -> dict[str, Any]:
-    """Answer no task from now on, or answer again."""
-    place = joined(home, federation)
-    if place.has_left:
-        raise StateConflictError(
-            f"{place.settings.federation}: this site has left. Nothing was changed. It comes back "
-            "with a new invite: `hospitium site join INVITE`."
-        )
-    if is_paused:
-        place.pause()
-    else:
-        place.resume()
-    return {"federation": place.settings.federation, "is_paused": is_paused}
-
-
-def status(home: Home, *, now: datetime) -> list[dict[str, Any]]:
-    """Return, for each federation, whether this site is ready to work and, if not, why.
-
-    "Healthy" is registered, approved, reachable and able to decode; each is told by itself.
-    """
-    return [_status(place, now=now) for place in memberships(home.folder)]
-
-
-def _status(place: Membership, *, now: datetime) -> dict[str, Any]:
-    beat = _heartbeat(place.folder / "agent.json", now=now)
-    row: dict[str, Any] = {
-        "federation": place.settings.federation,
-        "site_id": place.settings.site_id,
-        "registered": False,
-        "approved": [],
-        "reachable": beat.get("reachable", False),
-        "decoding": beat.get("decoding", False),
-        "round_number": beat.get("round_number"),
-        "last_error": beat.get("last_error", ""),
-        "members_epoch": None,
-        "is_paused": place.is_paused,
-        "has_left": place.has_left,
-        "next_opening": None,
-    }
-    try:
-        policy = place.policy()
-        row["next_opening"] = time_text(policy.next_opening(now))
-        members = place.chain.current()
-        if members is not None:
-            row["members_epoch"] = members.members_epoch
-            row["registered"] = place.own_row() is not None
-            states = {plan.digest: _state(place, plan.digest, now=now) for plan in place.plans()}
-            row["approved"] = [digest for digest, state in states.items() if state == "approved"]
-    except HospitiumError as error:
-        row["last_error"] = f"{error.code}: {error}"
-    return row
-
-
-def _heartbeat(path: Path, *, now: datetime) -> Mapping[str, Any]:
-    """Return what the agent wrote last, if that was a moment ago."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        beat = json.loads(path.read_bytes())
-        if abs((now - read_time(beat["time"])).total_seconds()) <= HEARTBEAT_S:
-            assert isinstance(beat, dict)
-            return beat
-        return {"last_error": "the agent has not been heard of for a while; is it running?"}
-    return {}
-
-
-def _state(place: Membership, plan_digest: str, *, now: datetime) -> str:
-    """Return what this site's part in a plan is, in a word."""
-    if place.is_withdrawn(plan_digest):
-        return "withdrawn"
-    said = place.said(plan_digest)
-    if said and isinstance(said[-1], Refusal):
-        return "refused"
-    approvals = place.standing(plan_digest)
-    if approvals:
-        is_stale = any(
-            one.members_digest != place.members().digest
-            or one.policy_digest != place.policy().digest
-            or now > read_time(one.expires)
-            for one in approvals
-        )
-        return "to be approved again" if is_stale else "approved"
-    return "partly approved" if said else "new"
-
-
 def _find(place: Membership, name: str) -> Plan:
     """Return the plan of the inbox whose digest begins so."""
     plans = {plan.digest: plan for plan in place.plans()}
-    return plans[_only(list(plans), name)]
-
-
-def _only(digests: Sequence[str], name: str) -> str:
-    """Return the one digest that begins so; at least 8 characters must be given."""
-    found = [digest for digest in digests if digest.startswith(name)]
-    if len(found) != 1 or len(name) < 8:
-        known = ", ".join(digest[:12] for digest in digests)
-        raise UsageError(
-            f"{name!r} does not name one plan of the inbox; give the first 8 characters of its "
-            f"digest or more. Nothing was signed. In the inbox: {known or 'nothing yet'}."
-        )
-    return found[0]
+    return plans[only_digest(list(plans), name)]
 
 
 def _last_approved(place: Membership, *, other_than: str) -> Plan | None:
@@ -344,6 +269,16 @@ def _require_allowed(policy: Policy, plan: Plan, *, approver: str, now: datetime
             f"{plan.name}: the agreement of this site ended on "
             f"{policy.agreement.expires or 'no day that is written down'} (agreement.expires). "
             "Nothing was signed; after it nothing is trained. Renew it, then write the new day.",
+        )
+
+
+def _require_isolation(policy: Policy, isolation: str) -> None:
+    """Refuse to sign where training would have a network and the policy does not want that."""
+    if policy.isolation.required and isolation == "not_cut_off":
+        raise TrustError(
+            "policy",
+            "The training process could reach the network on this machine, and the policy wants it "
+            f"cut off (isolation.required). Nothing was signed. {REMEDY}",
         )
 
 

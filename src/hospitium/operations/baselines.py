@@ -21,7 +21,7 @@ from hospitium.errors import QuorumError
 from hospitium.imaging.cache import read_cases
 from hospitium.imaging.cases import concatenate
 from hospitium.operations.progress import Say
-from hospitium.operations.running import plugin_of, run_to_end, sites_of
+from hospitium.operations.running import OnThisMachine, plugin_of, run_to_end, sites_of
 from hospitium.operations.starting import PreparedSite, create_run, opened_site, prepare_site
 from hospitium.plan import Plan
 from hospitium.plan.schema import AlgorithmSection
@@ -52,7 +52,7 @@ def run_baselines(ledger: RunLedger, *, pool: WorkerPool, say: Say) -> dict[str,
             _create(ledger, name, members, place)
         label = name if name == POOLED else f"{name} alone"
         try:
-            return run_to_end(place, pool=pool, say=say, label=label)
+            return run_to_end(place, engines=OnThisMachine(pool), say=say, label=label)
         except QuorumError as error:  # the report says that it is missing
             say({"kind": "stage", "text": f"{label} came to nothing: {error}"})
             return None

@@ -1,31 +1,27 @@
-"""What the coordinating centre does: begin a federation, invite, admit, revoke, sign plans.
-
-A list that needs more officers than have signed is *proposed*: a file that goes from officer to
-officer. Until enough have signed, the list before it is in force.
-"""
+"""What the coordinating centre does: begin a federation, invite, admit, revoke, list sites."""
 
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from hospitium.errors import StateConflictError, TrustError, UsageError
+from hospitium.operations.desks import coordinator_key, desk_of, existing
 from hospitium.operations.enrolment import read_file
-from hospitium.plan import load_plan
-from hospitium.plan.checking import check_plan
+from hospitium.operations.member_lists import officer_key_of, officers, publish, settle
+from hospitium.operations.server_files import authority_of, require_one_ca, use_certificate
 from hospitium.site.keys import make_key, read_key
 from hospitium.state import durable
-from hospitium.state.desk import Desk
 from hospitium.state.home import Home
+from hospitium.wire import member_changes as changes
 from hospitium.wire import members as lists
-from hospitium.wire.approvals import sign_plan
-from hospitium.wire.canonical import canonical_json, digest
-from hospitium.wire.invites import PUBLIC_CA, new_invite, require_words, ticket_of, write_invite
-from hospitium.wire.members import Members
+from hospitium.wire.canonical import canonical_json
+from hospitium.wire.certificates import fingerprint, tidied
+from hospitium.wire.enrolments import require_words
+from hospitium.wire.invites import PUBLIC_CA, new_invite, ticket_of, write_invite
 from hospitium.wire.signing import SigningKey, dsse_merge
 from hospitium.wire.statement import is_id
 
@@ -40,6 +36,8 @@ def begin_federation(
     addresses: Sequence[str],
     now: datetime,
     tls_ca: Path | None = None,
+    is_public_ca: bool = False,
+    server: tuple[Path, Path] | None = None,
     min_sites: int = 2,
     officer_key: Path | None = None,
 ) -> dict[str, Any]:
@@ -50,7 +48,10 @@ def begin_federation(
         federation: Its name: small letters, digits and dashes.
         addresses: HTTPS addresses under which sites reach the coordinator.
         now: The time.
-        tls_ca: Certificate (PEM) of a CA of your own; None: a CA that everybody trusts.
+        tls_ca: Certificate (PEM) of a CA of your own, which sites are to trust.
+        is_public_ca: Sites reach a server whose certificate is from a CA that everybody trusts.
+            Without either, this installation makes its own authority.
+        server: Certificate of the server and its key, both in PEM; None: one of that authority.
         min_sites: Fewest sites of any round.
         officer_key: Where the officer's key is to be, best on a stick; None: beside the other.
 
@@ -62,14 +63,19 @@ def begin_federation(
             f"{federation!r} cannot name a federation: expected 1 to 40 small letters, digits and "
             "dashes. Nothing was made."
         )
-    desk = _desk(home, federation)
+    require_one_ca(tls_ca, is_public_ca=is_public_ca, server=server)
+    desk = desk_of(home, federation)
     if desk.chain.envelopes():
         raise StateConflictError(f"{federation}: the federation exists. Nothing was changed.")
-    fingerprint = _fingerprint(tls_ca) if tls_ca else PUBLIC_CA
-    key_path = officer_key or _officer_key(desk)
+    authority = _authority(tls_ca) if tls_ca else PUBLIC_CA
+    if server is not None:
+        use_certificate(home, *server)
+    if not (authority or is_public_ca):
+        authority = authority_of(home, now=now)
+    key_path = officer_key or officer_key_of(desk)
     coordinator = _key(desk.folder / "keys" / "coordinator.key", "coordinator-signing", federation)
     officer = _key(key_path, "officer", federation)
-    first = lists.first_list(
+    first = changes.first_list(
         federation=federation,
         officers=[officer.public.hex()],
         threshold=1,
@@ -77,7 +83,7 @@ def begin_federation(
         min_sites=min_sites,
         valid_until=now + VALIDITY,
     )
-    settings = canonical_json({"addresses": list(addresses), "tls_ca_sha256": fingerprint})
+    settings = canonical_json({"addresses": list(addresses), "tls_ca": authority})
     durable.write_atomically(desk.folder / "settings.json", lambda file: str(file.write(settings)))
     desk.chain.plant(federation=federation, officers=first.officers, threshold=1)
     desk.chain.extend([lists.sign_members(first, officer)])
@@ -86,7 +92,7 @@ def begin_federation(
         "members_epoch": 1,
         "officer_key": str(key_path),
         "coordinator_key_id": coordinator.public.key_id,
-        "tls_ca_sha256": fingerprint,
+        "tls_ca_sha256": fingerprint(authority) if authority else PUBLIC_CA,
         "addresses": list(addresses),
     }
 
@@ -158,8 +164,8 @@ def admit_site(
     members = desk.members()
     if asked.member in members.sites:
         return {"members_epoch": members.members_epoch, "is_in_force": True}
-    following = lists.admit(members, asked.member, valid_until=now + VALIDITY)
-    return _publish(desk, following, officer_keys)
+    following = changes.admit(members, asked.member, valid_until=now + VALIDITY)
+    return publish(desk, following, officer_keys)
 
 
 def revoke_site(
@@ -180,8 +186,8 @@ def revoke_site(
     if not is_member:
         return {"site_id": site_id, "members_epoch": members.members_epoch, "is_in_force": True}
     desk.cut_off(site_id, now=now)
-    following = lists.revoke(members, site_id, valid_until=now + VALIDITY)
-    return {"site_id": site_id, **_publish(desk, following, officer_keys)}
+    following = changes.revoke(members, site_id, valid_until=now + VALIDITY)
+    return {"site_id": site_id, **publish(desk, following, officer_keys)}
 
 
 def rotate_key(
@@ -192,10 +198,10 @@ def rotate_key(
     now: datetime,
     officer_keys: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Put the successor of a site's key on the member list; see `hospitium.wire.members.rotate`."""
+    """Put the successor of a site's key on the member list; see `member_changes.rotate`."""
     desk = existing(home, federation)
-    following = lists.rotate(desk.members(), envelope, valid_until=now + VALIDITY)
-    return _publish(desk, following, officer_keys)
+    following = changes.rotate(desk.members(), envelope, valid_until=now + VALIDITY)
+    return publish(desk, following, officer_keys)
 
 
 def sign_proposed(
@@ -210,20 +216,25 @@ def sign_proposed(
     envelope = read_file(proposed)
     following = lists.parse_list(envelope)
     lists.require_next(desk.members(), following)
-    signed = lists.sign_members(following, *_officers(desk, officer_keys))
-    return _settle(desk, following, dsse_merge(envelope, signed), path=proposed)
+    signed = lists.sign_members(following, *officers(desk, officer_keys))
+    return settle(desk, following, dsse_merge(envelope, signed), path=proposed)
 
 
 def list_sites(home: Home, federation: str) -> dict[str, Any]:
-    """Return every site that is a member, was invited, or has asked to join."""
+    """Return every site that is a member, was invited, or has asked to join.
+
+    ``beat`` is a member's last heartbeat with the time at which it was heard; None before the
+    first one.
+    """
     desk = existing(home, federation)
-    members = desk.members()
+    members, beats = desk.members(), desk.beats()
     rows = {
         site.site_id: {
             "site_id": site.site_id,
             "legal_entity": site.legal_entity,
             "state": "cut off" if desk.is_cut_off(site.site_id) else "member",
             "until": "",
+            "beat": beats.get(site.site_id),
         }
         for site in members.sites
     }
@@ -236,6 +247,7 @@ def list_sites(home: Home, federation: str) -> dict[str, Any]:
             "legal_entity": asked.legal_entity if asked else "",
             "state": "asked to join" if asked else "invited",
             "until": ticket.expires,
+            "beat": None,
         }
     return {
         "federation": federation,
@@ -255,107 +267,6 @@ def write_lists(home: Home, federation: str, *, out: Path) -> dict[str, Any]:
     return {"path": str(out), "members_epoch": desk.members().members_epoch}
 
 
-def offer_plan(home: Home, federation: str, plan_path: Path, *, out: Path) -> dict[str, Any]:
-    """Check a plan, sign it with the coordinator's key, and write it for the sites' inboxes.
-
-    Raises:
-        PlanError: The plan has problems.
-    """
-    desk = existing(home, federation)
-    plan = load_plan(plan_path)
-    check_plan(plan, num_sites=len(desk.members().sites) or None)
-    envelope = sign_plan(plan.canonical, coordinator_key(desk))
-    durable.write_atomically(out, lambda file: str(file.write(envelope)))
-    return {"path": str(out), "plan_digest": plan.digest, "name": plan.name}
-
-
-def existing(home: Home, federation: str) -> Desk:
-    """Return the desk of a federation that this installation coordinates.
-
-    Raises:
-        UsageError: It coordinates none of this name; those it does are listed.
-    """
-    known = federations(home)
-    if federation not in known:
-        raise UsageError(
-            f"This installation does not coordinate {federation!r}. Nothing was done. It "
-            f"coordinates: {', '.join(known) or 'nothing yet'}. Begin one with `hospitium "
-            "coordinator init`."
-        )
-    return _desk(home, federation)
-
-
-def only_federation(home: Home) -> str:
-    """Return the federation that is meant when none is named.
-
-    Raises:
-        UsageError: There are none or several.
-    """
-    known = federations(home)
-    if len(known) != 1:
-        raise UsageError(
-            f"Which federation? This installation coordinates {', '.join(known) or 'none yet'}. "
-            "Nothing was done. Name one with --federation, or begin one with `hospitium "
-            "coordinator init`."
-        )
-    return known[0]
-
-
-def federations(home: Home) -> list[str]:
-    """Return the federations that this installation coordinates, sorted."""
-    paths = (home.folder / "coordinator").glob("*/settings.json")
-    return sorted(path.parent.name for path in paths)
-
-
-def coordinator_key(desk: Desk) -> SigningKey:
-    """Return the coordinator's signing key of a federation."""
-    path = desk.folder / "keys" / "coordinator.key"
-    return read_key(path, purpose="coordinator-signing", federation=desk.folder.name)
-
-
-def _publish(desk: Desk, following: Members, officer_keys: Sequence[Path]) -> dict[str, Any]:
-    """Sign a list with the officers who are here, and put it in force or up for the others."""
-    keys = _officers(desk, officer_keys)
-    envelope = lists.sign_members(following, *keys)
-    path = desk.folder / f"proposed-{following.members_epoch:08d}.dsse"
-    return _settle(desk, following, envelope, path=path)
-
-
-def _settle(desk: Desk, following: Members, envelope: bytes, *, path: Path) -> dict[str, Any]:
-    """Put a list in force if enough officers signed it; else keep it where they find it."""
-    before = desk.members()
-    try:
-        desk.chain.extend([envelope])
-    except TrustError as error:
-        if error.reason != "threshold":
-            raise
-        durable.write_atomically(path, lambda file: str(file.write(envelope)))
-        return {
-            "members_epoch": before.members_epoch,
-            "is_in_force": False,
-            "proposed": str(path),
-            "threshold": before.threshold,
-        }
-    durable.delete(path)
-    old = {site.site_id: site for site in before.sites}
-    for site in following.sites:
-        kept = old.get(site.site_id)
-        if kept is None or not {kept.signing_key, kept.request_key} & set(following.active_keys):
-            desk.let_in_again(site.site_id)
-    return {"members_epoch": following.members_epoch, "is_in_force": True}
-
-
-def _officers(desk: Desk, paths: Sequence[Path]) -> list[SigningKey]:
-    return [
-        read_key(path, purpose="officer", federation=desk.folder.name)
-        for path in paths or [_officer_key(desk)]
-    ]
-
-
-def _officer_key(desk: Desk) -> Path:
-    return desk.folder / "keys" / "officer.key"
-
-
 def _key(path: Path, purpose: Any, federation: str) -> SigningKey:
     """Return a key; made the first time, so that an interrupted `init` can be run again."""
     if path.exists():
@@ -363,15 +274,11 @@ def _key(path: Path, purpose: Any, federation: str) -> SigningKey:
     return make_key(path, purpose=purpose, federation=federation)
 
 
-def _fingerprint(path: Path) -> str:
-    """Return the SHA-256 of a CA's certificate, as every tool shows it."""
+def _authority(path: Path) -> str:
+    """Return a CA's certificate, in PEM, as invites hold it."""
     try:
-        return digest(ssl.PEM_cert_to_DER_cert(path.read_text(encoding="ascii").strip()))
-    except (OSError, ValueError) as error:
+        return tidied(path.read_bytes())
+    except (OSError, TrustError) as error:
         raise UsageError(
             f"{path}: this is no certificate in PEM form. Nothing was made."
         ) from error
-
-
-def _desk(home: Home, federation: str) -> Desk:
-    return Desk(home.folder / "coordinator" / federation)

@@ -6,17 +6,25 @@ Everything works with files that people carry. Where there is a connection, it i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from hospitium.errors import StateConflictError, TrustError, UsageError
-from hospitium.site.membership import Membership, Settings, membership, memberships
+from hospitium.errors import HubError, StateConflictError, TrustError, UsageError
+from hospitium.site.line import keep_line
+from hospitium.site.membership import Membership, membership, memberships
 from hospitium.site.policy import template
+from hospitium.site.settings import Settings
 from hospitium.state import durable
 from hospitium.state.home import Home
-from hospitium.wire.invites import Invite, read_invite, read_request, sign_request
-from hospitium.wire.members import Members, Purpose, parse_list, require_valid, sign_rotation
+from hospitium.wire.enrolments import read_request, sign_request
+from hospitium.wire.invites import Invite, read_invite
+from hospitium.wire.member_changes import sign_rotation
+from hospitium.wire.members import Members, Purpose, parse_list, require_valid
+
+PATIENCE_S = 20.0
+"""How long a command at the keyboard tries to reach the coordinator."""
 
 _MAX_FILE_BYTES = 256 << 20
 
@@ -85,6 +93,31 @@ def join(
     }
 
 
+def join_online(
+    home: Home,
+    invite_path: Path,
+    *,
+    legal_entity: str,
+    now: datetime,
+    proxy: str | None = None,
+    proxy_login: Path | None = None,
+    ca_bundle: Path | None = None,
+) -> dict[str, Any]:
+    """Ask to join over the connection; asking again does no harm. See `join` and `keep_line`.
+
+    Raises:
+        HubError: The coordinator cannot be reached, or refused. Keys and request are kept.
+    """
+    from hospitium.engines.hub.transport import HubTransport
+
+    found = join(home, invite_path, legal_entity=legal_entity, now=now)
+    place = membership(home.folder, found["federation"])
+    keep_line(place.folder, proxy=proxy, proxy_login=proxy_login, ca_bundle=ca_bundle)
+    with closing(HubTransport(place, patience_s=PATIENCE_S)) as transport:
+        transport.enrol(place.request)
+    return {**found, "is_sent": True}
+
+
 def take_members(
     home: Home, federation: str, envelopes: Sequence[bytes], *, now: datetime
 ) -> dict[str, Any]:
@@ -110,16 +143,30 @@ def read_lists(path: Path) -> list[bytes]:
 
 
 def fetch(home: Home, federation: str, transport: Transport, *, now: datetime) -> dict[str, Any]:
-    """Take what is new over a connection: member lists, then plans; bring what was said here."""
+    """Take what is new over a connection: member lists, then plans; bring what was said here.
+
+    A statement that the coordinator refuses is not brought again: ``refused`` has its words.
+    """
     place = joined(home, federation)
     current = place.chain.current()
     found = transport.members(after=current.members_epoch if current else 0)
     taken = take_members(home, federation, found, now=now)
     plans = [place.take_plan(envelope).digest for envelope in transport.plans()]
-    for number, envelope in place.untold():
-        transport.say(envelope)
-        place.mark_told(number)
-    return {**taken, "plans": plans}
+    return {**taken, "plans": plans, "refused": tell(place, transport)}
+
+
+def tell(place: Membership, transport: Transport) -> list[str]:
+    """Bring what was said here and not yet brought; return the words of what was refused."""
+    refused = []
+    for number, envelope in place.statements.untold():
+        try:
+            transport.say(envelope)
+        except HubError as error:
+            if not 400 <= error.status < 500 or error.status in (401, 408, 429):
+                raise
+            refused.append(f"the coordinator did not take statement {number}: {error}")
+        place.statements.mark_told(number)
+    return refused
 
 
 def rotate(home: Home, federation: str, *, purpose: Purpose, out: Path) -> dict[str, Any]:
@@ -181,7 +228,7 @@ def _asked(place: Membership, invite: Invite, *, legal_entity: str) -> bytes:
         members_epoch=invite.members_epoch,
         keys=name,
     )
-    place.keep_settings(settings, request)
+    place.keep_settings(settings, request, tls_ca=invite.tls_ca)
     if not (place.folder / "policy.toml").exists():
         text = template().encode()
         durable.write_atomically(place.folder / "policy.toml", lambda file: str(file.write(text)))

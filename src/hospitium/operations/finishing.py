@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerPool
 from hospitium.evaluation.report_words import summary_sentence
 from hospitium.operations.baselines import run_baselines
 from hospitium.operations.progress import Say
-from hospitium.operations.reporting import write_comparison
-from hospitium.operations.running import open_ledger, run_to_end
-from hospitium.state import durable
+from hospitium.operations.reporting import write_comparison, write_model
+from hospitium.operations.running import OnThisMachine, open_ledger, run_to_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,7 @@ def finish_run(folder: Path, *, say: Say, num_workers: int = 0) -> Finished:
     pool = WorkerPool(answer_request, num_workers=num_workers)
     try:
         say({"kind": "stage", "text": "Training the shared model"})
-        run_to_end(folder, pool=pool, say=say, label="federated")
+        run_to_end(folder, engines=OnThisMachine(pool), say=say, label="federated")
         ledger = open_ledger(folder)
         try:
             say({"kind": "stage", "text": "Training the comparison: each alone, and pooled"})
@@ -55,18 +53,9 @@ def finish_run(folder: Path, *, say: Say, num_workers: int = 0) -> Finished:
             report, page = write_comparison(ledger, baselines=baselines, out=out)
             chosen = ledger.chosen()
             assert chosen is not None
-            model = out / "model.safetensors"
-            source = ledger.store.path(chosen.digest)
-            durable.write_atomically(model, lambda file: _copy(source, file))
+            model = write_model(ledger, chosen, out)
         finally:
             ledger.close()
     finally:
         pool.close()
     return Finished(report=report, page=page, model=model, sentence=summary_sentence(report))
-
-
-def _copy(source: Path, file: BinaryIO) -> str:
-    """Copy a file into an open one."""
-    with source.open("rb") as opened:
-        shutil.copyfileobj(opened, file)
-    return source.name

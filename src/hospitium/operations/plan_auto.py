@@ -35,13 +35,7 @@ def auto_plan(paths: Sequence[Path], *, template_name: str, out: Path | None) ->
     base = template(template_name)
     if out is not None and out.exists():
         raise UsageError(f"{out}: the file exists. Nothing was written. Choose another name.")
-    found = [_read(path) for path in paths]
-    copies = {to_bytes(one): path for one, path in zip(found, paths, strict=True)}
-    if len(copies) < len(found):
-        raise UsageError(
-            f"{len(found)} fingerprints were given, and {len(found) - len(copies)} of them are "
-            "copies of another. Nothing was written. Give one file for each site."
-        )
+    found = read_fingerprints(paths)
     proposal = propose(total(found))
     plan = _plan(base, proposal)
     if out is not None:
@@ -55,6 +49,23 @@ def auto_plan(paths: Sequence[Path], *, template_name: str, out: Path | None) ->
         "digest": plan.digest,
         "path": None if out is None else str(out),
     }
+
+
+def read_fingerprints(paths: Sequence[Path]) -> list[Fingerprint]:
+    """Read one fingerprint for each site.
+
+    Raises:
+        UsageError: A file is given twice.
+        DataError: A file is no fingerprint.
+    """
+    found = [_read(path) for path in paths]
+    copies = {to_bytes(one): path for one, path in zip(found, paths, strict=True)}
+    if len(copies) < len(found):
+        raise UsageError(
+            f"{len(found)} fingerprints were given, and {len(found) - len(copies)} of them are "
+            "copies of another. Nothing was written. Give one file for each site."
+        )
+    return found
 
 
 def _read(path: Path) -> Fingerprint:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +19,17 @@ from hospitium.evaluation.report_shape import SCHEMA_VERSION
 from hospitium.evaluation.score_sums import curve_metrics
 from hospitium.operations.baselines import POOLED
 from hospitium.operations.predicting import CaseFolder, labels_of, predict
+from hospitium.operations.protections import protections
 from hospitium.operations.running import open_ledger, plugin_of, sites_of
 from hospitium.operations.scores import score_part
 from hospitium.operations.versions import versions
-from hospitium.plan import Plan
-from hospitium.state import history
+from hospitium.state import durable, history
 from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
 from hospitium.training import Trainer, trainer_for
-from hospitium.types import Params, Task
+from hospitium.types import Params, Task, Update
 from hospitium.wire import blob
-from hospitium.wire.envelope import encode_task
+from hospitium.wire.envelope import encode_task, encode_update
 
 
 def write_comparison(
@@ -61,6 +62,21 @@ def write_comparison(
     report = {**_facts(ledger, chosen), **figures}
     _, page = write_report(out, report)
     return report, page
+
+
+def write_model(ledger: RunLedger, chosen: Chosen, out: Path) -> Path:
+    """Write the params that a run came to beside its report; return the file."""
+    model = out / "model.safetensors"
+    source = ledger.store.path(chosen.digest)
+    durable.write_atomically(model, lambda file: _copy(source, file))
+    return model
+
+
+def _copy(source: Path, file: BinaryIO) -> str:
+    """Copy a file into an open one."""
+    with source.open("rb") as opened:
+        shutil.copyfileobj(opened, file)
+    return source.name
 
 
 def joint_scores(folder: Path) -> tuple[TestSet, dict[str, npt.NDArray[np.floating[Any]]]]:
@@ -158,13 +174,13 @@ def _facts(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
         "task": "binary" if len(plan.task.classes) == 2 else "multiclass",
         "classes": list(plan.task.classes),
         "rounds": plan.rounds.count,
-        "wall_s": round(_worked_s(ledger), 1),
+        "wall_s": round(worked_s(ledger), 1),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "partition": facts.get("partition", {"name": "given", "sites": {}}),
         "sites": [{"site_id": seat.site_id, "num_cases": seat.num_cases} for seat in ledger.seats],
         "participation": [
             {key: row[key] for key in ("round", "asked", "answered", "left_out")}
-            | ({"outcome": _outcome(row)} if row["left_out"] or row["refused"] else {})
+            | ({"outcome": outcome_of(row)} if row["left_out"] or row["refused"] else {})
             for row in rounds
         ],
         "interruptions": history.interruptions(ledger),
@@ -181,7 +197,7 @@ def _facts(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def _worked_s(ledger: RunLedger) -> float:
+def worked_s(ledger: RunLedger) -> float:
     """Return the seconds in which rounds of the run or of a baseline were under way."""
     spans = history.spans(ledger)
     for place in sorted((ledger.folder / "baselines").glob("*/")):
@@ -196,7 +212,8 @@ def _worked_s(ledger: RunLedger) -> float:
     return total
 
 
-def _outcome(row: Mapping[str, Any]) -> str:
+def outcome_of(row: Mapping[str, Any]) -> str:
+    """Return what became of a round in which somebody was left out or refused, in words."""
     refused = "; ".join(f"{item['site_id']} refused ({item['reason']})" for item in row["refused"])
     attempts = f"{row['attempts']} attempts" if row["attempts"] > 1 else ""
     closed = "the round was closed without those left out" if row["left_out"] else ""
@@ -205,6 +222,22 @@ def _outcome(row: Mapping[str, Any]) -> str:
 
 def _traffic(ledger: RunLedger) -> dict[str, int]:
     """Return the bytes of one task and of one update, files and envelopes together."""
+    down, _ = task_bytes(ledger)
+    largest = 0
+    for site in sites_of(ledger):
+        record = site.folder / "egress.jsonl"
+        if record.exists():
+            text = record.read_text(encoding="utf-8")  # a line may have been cut off: no JSON
+            sizes = re.findall(r'^\{"bytes": (\d+), "kind": "update"', text, re.MULTILINE)
+            largest = max([largest, *map(int, sizes)])
+    return {"bytes_down_per_site_per_round": down, "bytes_up_per_site_per_round": largest}
+
+
+def task_bytes(ledger: RunLedger) -> tuple[int, int]:
+    """Return the bytes of one task, and of one update whose envelope holds the last round's sums.
+
+    Files and envelopes together.
+    """
     params = ledger.state_after(ledger.last_closed).params
     task = Task(
         run_id=ledger.run_id,
@@ -214,15 +247,20 @@ def _traffic(ledger: RunLedger) -> dict[str, int]:
         base_digest=blob.digest_of(params),
         max_norm=ledger.plan.algorithm.max_norm,
     )
-    down = blob.size_of(blob.manifest_of(params)) + len(encode_task(task))
-    largest = 0
-    for site in sites_of(ledger):
-        record = site.folder / "egress.jsonl"
-        if record.exists():
-            text = record.read_text(encoding="utf-8")  # a line may have been cut off: no JSON
-            sizes = re.findall(r'^\{"bytes": (\d+), "kind": "update"', text, re.MULTILINE)
-            largest = max([largest, *map(int, sizes)])
-    return {"bytes_down_per_site_per_round": down, "bytes_up_per_site_per_round": largest}
+    file = blob.size_of(blob.manifest_of(params))
+    found = [row["sums"] for row in history.scores(ledger) if row["sums"]]
+    update = Update(
+        run_id=task.run_id,
+        round_number=task.round_number,
+        site_id=ledger.seats[0].site_id,
+        plan_digest=task.plan_digest,
+        base_digest=task.base_digest,
+        num_cases=ledger.seats[0].num_cases,
+        delta=params,
+        sums={name: tuple(values) for name, values in (found[-1] if found else {}).items()},
+    )
+    envelope = encode_update(update, blob_digest=task.base_digest)
+    return file + len(encode_task(task)), file + len(envelope)
 
 
 def curve(ledger: RunLedger, chosen: Chosen) -> list[dict[str, Any]]:
@@ -248,24 +286,3 @@ def curve(ledger: RunLedger, chosen: Chosen) -> list[dict[str, Any]]:
             }
         )
     return points
-
-
-def protections(plan: Plan) -> list[dict[str, str]]:
-    """Return the protections that are off in a plan, and what that means in words."""
-    return [
-        {
-            "name": "secure_sums",
-            "value": plan.privacy.secure_sums,
-            "meaning": "The coordinator sees each site's update, not only their sum.",
-        },
-        {
-            "name": "record_dp",
-            "value": plan.privacy.record_dp,
-            "meaning": "No differential privacy: updates may tell something about single subjects.",
-        },
-        {
-            "name": "metrics.release",
-            "value": plan.metrics.release,
-            "meaning": "Each site's own validation figures are seen by the coordinator.",
-        },
-    ]

@@ -1,27 +1,30 @@
-"""Taking a run to its end: rounds, the score of the last params, and the choice of the result."""
+"""Taking a run to its end, wherever its sites are: first params, rounds, and the result."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from hospitium import algorithms, federation
+from hospitium.algorithms.seated import Seated
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.workers import WorkerPool
 from hospitium.errors import (
     CorruptedError,
     EngineError,
+    InterruptedRunError,
     PlanError,
     PluginError,
-    QuorumError,
     StorageError,
-    UpdateError,
 )
 from hospitium.evaluation.score_sums import layout
+from hospitium.operations.choosing import choose
+from hospitium.operations.halting import Halting
 from hospitium.operations.progress import RunProgress, Say
-from hospitium.operations.scores import score_of, score_part, threshold_of
+from hospitium.operations.scores import score_of
 from hospitium.plan import Plan
 from hospitium.state import durable
 from hospitium.state.home import locked
@@ -29,30 +32,83 @@ from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
 from hospitium.training import trainer_for
 from hospitium.training.plugins import Plugin, load_plugin
-from hospitium.types import Algorithm, LeftOut, Params, Task
+from hospitium.types import Algorithm, Engine, Params, Seat
 from hospitium.wire import blob
 
 
-def run_to_end(folder: Path, *, pool: WorkerPool, say: Say, label: str) -> Chosen:
+class Engines(Protocol):
+    """Where the sites of a run are: what opens an engine to them, and stops all work for it."""
+
+    def open(self, ledger: RunLedger) -> Engine:
+        """Return an engine to the sites of this run."""
+
+    def stop(self) -> None:
+        """Stop whatever still works for it; safe to call twice."""
+
+
+class OnThisMachine:
+    """All sites on this machine, in worker processes that other runs may use too."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+
+    def open(self, ledger: RunLedger) -> Engine:
+        """Return an engine to the simulated sites of a run; each gets a folder."""
+        sites = sites_of(ledger)
+        for site in sites:
+            site.folder.mkdir(parents=True, exist_ok=True)
+        plugin = str(ledger.facts.get("plugin", ""))
+        return InProcess(
+            ledger.plan,
+            sites=sites,
+            store=ledger.store,
+            pool=self._pool,
+            plugin=Path(plugin) if plugin else None,
+        )
+
+    def stop(self) -> None:
+        """Stop the workers, so that nobody writes any more."""
+        self._pool.close()
+
+
+def run_to_end(folder: Path, *, engines: Engines, say: Say, label: str) -> Chosen:
     """Go on with a run, or begin it, until it is finished; return which params it came to.
 
     Args:
-        folder: The run's folder, made by `starting.create_run`.
-        pool: Worker processes for the sites.
+        folder: The run's folder, made by `starting.create_run` or `networked.start`.
+        engines: Where its sites are.
         say: Where progress goes.
         label: What people call this run.
 
     Raises:
         RunBusyError: Another process is working on it.
         QuorumError: Too few sites answered; the run can be resumed.
+        InterruptedRunError: A person paused or stopped it.
     """
+    return _held(folder, lambda ledger: _train(ledger, engines, say=say, label=label), engines)
+
+
+def run_canary(folder: Path, *, engines: Engines, say: Say, label: str) -> Chosen:
+    """Run one round of a plan from end to end, to see that every site answers.
+
+    It is a run of its own; its params are nobody's result. Raises what `run_to_end` does.
+    """
+    return _held(folder, lambda ledger: _one_round(ledger, engines, say=say, label=label), engines)
+
+
+def _held(folder: Path, work: Callable[[RunLedger], Chosen], engines: Engines) -> Chosen:
+    """Work on a run that nobody else works on, unless it is done."""
     with locked(folder):
         ledger = open_ledger(folder)
         try:
             done = ledger.chosen()
-            return done if done is not None else _train(ledger, pool=pool, say=say, label=label)
-        except (KeyboardInterrupt, EngineError):
-            pool.close()  # whoever stops leaves no worker that writes, and no half file
+            if done is None:
+                _sweep(folder)
+                done = work(ledger)
+                ledger.finished(done)
+            return done
+        except (KeyboardInterrupt, EngineError, InterruptedRunError):
+            engines.stop()  # whoever stops leaves no worker that writes, and no half file
             with suppress(StorageError):
                 _sweep(folder)
             raise
@@ -138,125 +194,48 @@ def first_params(plan: Plan, plugin: Plugin, *, init_file: str = "") -> Params:
     return params
 
 
-def _train(ledger: RunLedger, *, pool: WorkerPool, say: Say, label: str) -> Chosen:
-    plan = ledger.plan
-    _sweep(ledger.folder)
-    plugin = plugin_of(plan, str(ledger.facts.get("plugin", "")))
-    algorithm = algorithms.build(
-        plan,
-        run_id=ledger.run_id,
-        seats=ledger.seats,
-        first_params=lambda: first_params(
-            plan, plugin, init_file=str(ledger.facts.get("init_file", ""))
-        ),
-        plugins=plugin.algorithms,
-        sum_lengths=layout(len(plan.task.classes)),
-    )
-    sites = sites_of(ledger)
-    for site in sites:
-        site.folder.mkdir(parents=True, exist_ok=True)
-    engine = InProcess(
-        plan,
-        sites=sites,
-        store=ledger.store,
-        pool=pool,
-        plugin=Path(plugin.path) if plugin.path else None,
-    )
+def _train(ledger: RunLedger, engines: Engines, *, say: Say, label: str) -> Chosen:
+    algorithm = _algorithm(ledger)
+    engine = Halting(engines.open(ledger), ledger.folder)
     try:
-        federation.run(plan, algorithm, engine, ledger, RunProgress(say, label=label))
-        chosen = _choose(ledger, algorithm, engine)
+        federation.run(ledger.plan, algorithm, engine, ledger, RunProgress(say, label=label))
+        return choose(ledger, algorithm, engine)
     finally:
         engine.close()
-    ledger.finished(chosen)
-    return chosen
 
 
-def _choose(ledger: RunLedger, algorithm: Algorithm, engine: InProcess) -> Chosen:
-    """Have the last params (and their running average) scored, and choose by the plan's rule."""
-    plan, last = ledger.plan, ledger.last_closed
-    candidates: list[tuple[int, str, Mapping[str, tuple[int, ...]]]] = []
-    state = ledger.state_after(last)
-    sums, without = _score(ledger, algorithm, engine, state.params)
-    ledger.scored(last, sums)
-    candidates.append((last, "params", sums))
-    if plan.evaluation.choose == "best" and ledger.best_round() != last:
-        best = ledger.best_round()
-        kept = ledger.state_after(best).params
-        sums, more = _score(ledger, algorithm, engine, kept)
-        candidates.append((best, "params", sums))
-        without += more
-    if "ema" in state.slots:
-        sums, more = _score(ledger, algorithm, engine, state.slots["ema"])
-        candidates.append((last, "ema", sums))
-        without += more
-    score = score_of(plan)
-    number, slot, chosen_sums = candidates[0]
-    reason = f"The plan says so: the params of the last round, {last}."
-    if plan.evaluation.choose == "best":
-        number, slot, chosen_sums = max(
-            candidates, key=lambda item: (_or_worst(score(item[2])), item[0])
-        )
-        what = (
-            "the running average of the params"
-            if slot == "ema"
-            else f"the params of round {number}"
-        )
-        reason = (
-            f"Of the params of all rounds, {what} had the best validation {plan.evaluation.metric}."
-        )
-    elif plan.algorithm.ema > 0:
-        number, slot, chosen_sums = candidates[-1]
-        reason = "The plan says so: the running average of the params after the last round."
+def _one_round(ledger: RunLedger, engines: Engines, *, say: Say, label: str) -> Chosen:
+    first = replace(ledger.plan, rounds=replace(ledger.plan.rounds, count=1))
+    algorithm = _algorithm(ledger)  # of the whole plan: every site is asked under its digest
+    engine = Halting(engines.open(ledger), ledger.folder)
+    try:
+        federation.run(first, algorithm, engine, ledger, RunProgress(say, label=label))
+    finally:
+        engine.close()
     return Chosen(
-        round_number=number,
-        slot=slot,
-        digest=ledger.digests_after(number)[slot],
-        reason=reason + _not_scored_by(without),
-        threshold=threshold_of(plan, chosen_sums),
-        sums=chosen_sums,
+        round_number=1,
+        slot="params",
+        digest=ledger.digests_after(1)["params"],
+        reason="One round, to see that every site answers; these params are not used.",
+        threshold=None,
+        sums={},
     )
 
 
-def _not_scored_by(without: Sequence[str]) -> str:
-    """Say whose validation cases the last scores and the threshold do without."""
-    if not without:
-        return ""
-    return f" Scores and threshold are without {', '.join(dict.fromkeys(without))}."
+def _algorithm(ledger: RunLedger) -> Algorithm:
+    """Return the algorithm of a run; its weights follow the seats of each round."""
+    plan = ledger.plan
+    plugin = plugin_of(plan, str(ledger.facts.get("plugin", "")))
+    init_file = str(ledger.facts.get("init_file", ""))
 
-
-def _or_worst(score: float | None) -> float:
-    return -math.inf if score is None else score
-
-
-def _score(
-    ledger: RunLedger, algorithm: Algorithm, engine: InProcess, params: Params
-) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Return the validation sums of some params, and which sites they are without, and why."""
-    task = Task(
-        run_id=ledger.run_id,
-        round_number=ledger.plan.rounds.count + 1,
-        plan_digest=ledger.plan.digest,
-        params=params,
-        base_digest=blob.digest_of(params),
-        max_norm=1.0,
-        purpose="score",
-    )
-    aggregate = algorithm.aggregate(task)
-    without: list[str] = []
-    site_ids = engine.select(round_number=task.round_number)
-    for answer in engine.ask(task, site_ids, deadline_s=ledger.plan.rounds.deadline_s):
-        if isinstance(answer, LeftOut):
-            without.append(f"{answer.site_id} ({answer.reason})")
-            continue
-        try:
-            aggregate.add(answer)
-        except UpdateError as error:  # a site that answers wrongly is as good as silent
-            without.append(f"{answer.site_id} ({error.reason})")
-    if aggregate.num_sites < ledger.plan.rounds.quorum:
-        raise QuorumError(
-            f"Last score: {aggregate.num_sites} of {len(site_ids)} sites scored the params; the "
-            f"plan's quorum is {ledger.plan.rounds.quorum}. Without a score: "
-            f"{'; '.join(without)}. All rounds are closed and kept. The study lead: bring these "
-            f"sites back and resume the run with `hospitium run resume {ledger.run_id}`."
+    def build(seats: Sequence[Seat]) -> Algorithm:
+        return algorithms.build(
+            plan,
+            run_id=ledger.run_id,
+            seats=seats,
+            first_params=lambda: first_params(plan, plugin, init_file=init_file),
+            plugins=plugin.algorithms,
+            sum_lengths=layout(len(plan.task.classes)),
         )
-    return score_part(aggregate.result().sums), without
+
+    return Seated(build=build, seats_of=ledger.seats_of)

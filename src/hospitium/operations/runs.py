@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hospitium.errors import DataError, HospitiumError
+from hospitium.errors import DataError, HospitiumError, StateConflictError
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases, concatenate
-from hospitium.imaging.pipeline import Harmonise
-from hospitium.imaging.sources import read_source
+from hospitium.operations import networked
 from hospitium.operations.admission import admit_local
-from hospitium.operations.case_caches import site_cache
+from hospitium.operations.attempts import canary_result, state_of
+from hospitium.operations.halting import Wish, set_wish, wish_of
 from hospitium.operations.progress import Say
 from hospitium.operations.running import open_ledger
-from hospitium.operations.site_sources import SiteSource, find_sources, read_sites
+from hospitium.operations.server_files import serving_folder
+from hospitium.operations.site_cases import read_site
+from hospitium.operations.site_sources import find_sources, read_sites
 from hospitium.operations.starting import (
     create_run,
     new_run,
@@ -64,7 +63,7 @@ def prepare_run(
     admit_local(source.site_id for source in sources)
     check_plan(plan, num_sites=len(sources), extra=plugin.extra)
     with new_run(home, run_id, out=out) as folder:
-        parts = {source.site_id: _read(plan, source, home=home, say=say) for source in sources}
+        parts = {source.site_id: read_site(plan, source, home=home, say=say) for source in sources}
         given = _given(parts)
         say({"kind": "partition", "text": _summary(parts), "sites": _rows(given)})
         _require_all_classes(plan, parts)
@@ -87,29 +86,6 @@ def prepare_run(
             plugin=plugin,
         )
     return folder
-
-
-def _read(plan: Plan, source: SiteSource, *, home: Home, say: Say) -> Cases:
-    """Read one site's data as the plan's data contract asks."""
-    site_id = source.site_id
-    say({"kind": "stage", "text": f"Reading the images of {site_id}"})
-    cases = read_source(
-        source.data,
-        harmonise=Harmonise.of(plan),
-        seed=plan.seed,
-        columns=source.columns if source.columns.named() else None,
-        progress=lambda done, of: say(
-            {"kind": "count", "text": f"images of {site_id} read", "done": done, "of": of}
-        ),
-        classes=plan.task.classes,
-        key=source.key,
-        imaging=plan.imaging,
-        labels=source.labels,
-        store=None if source.data.suffix.lower() == ".npz" else site_cache(home),
-    )
-    # Two hospitals count their subjects alike; a person is told apart by the hospital's name.
-    subjects = np.array([f"{source.site_id}/{subject}" for subject in cases.subjects], np.str_)
-    return replace(cases, subjects=subjects)
 
 
 def _require_all_classes(plan: Plan, parts: Mapping[str, Cases]) -> None:
@@ -183,12 +159,37 @@ def list_runs(home: Home) -> list[dict[str, Any]]:
     return rows
 
 
+def wish_for(home: Home, run_id: str, wish: Wish) -> dict[str, Any]:
+    """Pause a run, stop it, or ("") take such a wish back; return whether somebody serves it.
+
+    Raises:
+        UnknownRunError: There is no such run.
+        StateConflictError: It is finished, or the canary of another.
+    """
+    folder, federation, is_finished = networked.place_of(home, run_id)
+    if is_finished and wish:
+        raise StateConflictError(f"{run_id}: the run is finished. Nothing was changed.")
+    set_wish(folder, wish)
+    return {
+        "run_id": run_id,
+        "wish": wish,
+        "federation": federation,
+        "is_served": is_served(home),
+    }
+
+
+def is_served(home: Home) -> bool:
+    """Whether a `hospitium coordinator up` works on the runs of this home."""
+    return is_locked(serving_folder(home))
+
+
 def _row(folder: Path) -> dict[str, Any]:
     ledger = open_ledger(folder)
     try:
         return {
             "run_id": ledger.run_id,
             "status": _status(folder, ledger),
+            "federation": str(ledger.facts.get("federation", "")),
             "round": ledger.last_closed,
             "rounds": ledger.plan.rounds.count,
             "sites": len(ledger.seats),
@@ -201,10 +202,22 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def _status(folder: Path, ledger: RunLedger) -> str:
-    """Return ``finished``, ``running`` while a process works on it, or ``stopped``: resume it."""
+    """Return ``finished``, ``running`` while a process works on it, or ``stopped``: resume it.
+
+    Also ``paused`` by a person; and between machines ``waiting`` for sites, ``failing`` with an
+    error that is not the sites', or ``not served`` while no coordinator is up.
+    """
     if ledger.is_finished:
         return "finished"
-    return "running" if is_locked(folder) else "stopped"
+    wish = wish_of(folder)
+    if wish:
+        return wish
+    if not ledger.facts.get("federation"):
+        return "running" if is_locked(folder) else "stopped"
+    if not is_served(Home(folder.parent.parent)):
+        return "not served"
+    said = str(state_of(folder).get("state", ""))
+    return said if said in ("waiting", "failing") else "running"
 
 
 def show_run(home: Home, run_id: str) -> dict[str, Any]:
@@ -217,6 +230,9 @@ def show_run(home: Home, run_id: str) -> dict[str, Any]:
             **_row(folder),
             "folder": str(folder),
             "out": ledger.facts.get("out"),
+            "waiting": _waiting(folder),
+            "canary": canary_result(folder),
+            "late_seats": history.late_seats(ledger),
             "seats": [
                 {"site_id": seat.site_id, "num_cases": seat.num_cases} for seat in ledger.seats
             ],
@@ -237,6 +253,12 @@ def show_run(home: Home, run_id: str) -> dict[str, Any]:
         }
     finally:
         ledger.close()
+
+
+def _waiting(folder: Path) -> dict[str, Any]:
+    """Return whom a run between machines waits for, and until when; empty while it does not."""
+    said = state_of(folder)
+    return said if said.get("state") in ("waiting", "failing") else {}
 
 
 def watch_run(home: Home, run_id: str) -> Iterator[dict[str, Any]]:

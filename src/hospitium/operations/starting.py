@@ -20,7 +20,7 @@ from hospitium.state import durable
 from hospitium.state.home import Home, locked
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin
-from hospitium.training.trainer import balanced_weights
+from hospitium.training.trainer import balanced_weights, sampling_rate
 from hospitium.types import Json, Seat
 
 _MODEL_NAMES = frozenset({"federated", "pooled", "ensemble", "local_only"})
@@ -120,7 +120,7 @@ def resolve(plan: Plan, sites: Sequence[PreparedSite]) -> Plan:
         training = replace(training, class_weights=balanced_weights(totals))
     if training.batching == "proportional" and training.sampling_rate == 0:
         num_cases = sum(site.num_cases for site in sites)
-        rate = min(1.0, round(training.batch_size * len(sites) / num_cases, 9))
+        rate = sampling_rate(training.batch_size, num_sites=len(sites), num_cases=num_cases)
         training = replace(training, sampling_rate=rate)
     return replace(plan, training=training)
 

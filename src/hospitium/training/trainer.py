@@ -176,6 +176,18 @@ def balanced_weights(class_counts: Mapping[str, int]) -> tuple[float, ...]:
     )
 
 
+def sampling_rate(batch_size: int, *, num_sites: int, num_cases: int) -> float:
+    """Return the share of its cases that each site draws per step, in proportional batches.
+
+    At this rate the batches of all sites together are as large as ``batch_size`` at each of them.
+
+    Example:
+        >>> sampling_rate(32, num_sites=3, num_cases=4800)
+        0.02
+    """
+    return min(1.0, round(batch_size * num_sites / num_cases, 9))
+
+
 def is_finite(value: Any) -> bool:
     """Whether a loss is a number that training may go on with."""
     return bool(np.isfinite(value))

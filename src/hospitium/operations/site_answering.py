@@ -1,0 +1,190 @@
+"""The loop that answers one federation's tasks: for who the site is now, and for no other."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hospitium.engines.hub.connection import Connection
+from hospitium.engines.hub.pace import Pace
+from hospitium.engines.hub.site_loop import SiteKeys, SiteLoop
+from hospitium.engines.hub.transport import connection_of
+from hospitium.engines.site_worker import answer_request
+from hospitium.engines.workers import WorkerDiedError, WorkerPool
+from hospitium.errors import EngineError
+from hospitium.operations.site_rules import SiteRules
+from hospitium.site.condition import Condition
+from hospitium.site.isolation import Limits
+from hospitium.site.membership import Membership
+from hospitium.state.home import Home
+from hospitium.wire.signing import VerifyKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Identity:
+    """Everything with which a loop is started; where it changes, another loop takes over."""
+
+    site_id: str
+    keys: SiteKeys = field(compare=False)
+    public_keys: tuple[str, ...]
+    connection: Connection
+    limits: Limits
+
+
+class Answering:
+    """Has the tasks of one federation answered, in a process without network and keys.
+
+    Args:
+        home: This installation.
+        place: Its place in the federation.
+        folder: Where answers and models are kept.
+        rules: What the site's policy says.
+        condition: Told how it goes.
+        pace: How fast the line may be used.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        place: Membership,
+        *,
+        folder: Path,
+        rules: SiteRules,
+        condition: Condition,
+        pace: Pace,
+    ) -> None:
+        self._home = home
+        self._place = place
+        self._folder = folder
+        self._rules = rules
+        self._condition = condition
+        self._pace = pace
+        self._identity: _Identity | None = None
+        self._loop: SiteLoop | None = None
+        self._pool: WorkerPool | None = None
+        self._thread: threading.Thread | None = None
+
+    def follow(self) -> bool:
+        """Have a loop run for who this site is now; return whether that changed.
+
+        Raises:
+            HospitiumError: Keys, lists or policy cannot be read: then none runs.
+        """
+        wanted = self._wanted()
+        is_alive = self._thread is not None and self._thread.is_alive()
+        if wanted == self._identity and (is_alive or wanted is None):
+            return False
+        self.end()
+        if wanted is not None:
+            loop = self._new_loop(wanted)
+            self._thread = threading.Thread(
+                target=self._run, args=(loop,), name=f"{wanted.site_id}-loop", daemon=True
+            )
+            self._thread.start()
+        return True
+
+    def once(self) -> int:
+        """Answer what is open now, and return how many tasks were taken up."""
+        wanted = self._wanted()
+        return 0 if wanted is None else self._new_loop(wanted).run_once()
+
+    def look(self) -> None:
+        """Note how the training process is cut off, and what it must not see."""
+        if self._pool is not None:
+            self._condition.note(isolation=self._pool.isolation())
+            self._pool.hide(key_folders(self._home))
+
+    def stop(self) -> None:
+        """End what waits; `end` does the rest."""
+        if self._loop is not None:
+            self._loop.stop()
+
+    def end(self) -> None:
+        """Stop answering, and leave no process behind; safe to call twice."""
+        self.stop()
+        if self._pool is not None:
+            self._pool.close()
+        if self._thread is not None:
+            self._thread.join(timeout=20)
+        self._loop = self._pool = self._thread = self._identity = None
+
+    def _wanted(self) -> _Identity | None:
+        """Return with what a loop is to run now; None while this site is no member."""
+        place = self._place
+        if place.has_left or place.chain.current() is None or place.own_row() is None:
+            return None
+        limits = place.policy().limits
+        coordinator = place.members().coordinator_keys[0]
+        keys = SiteKeys(
+            request=place.request_key(),
+            signing=place.signing_key(),
+            coordinator=VerifyKey.from_hex(coordinator),
+        )
+        return _Identity(
+            site_id=place.settings.site_id,
+            keys=keys,
+            public_keys=(keys.request.public.hex(), keys.signing.public.hex(), coordinator),
+            connection=connection_of(place, mbit_per_s=limits.mbit_per_s),
+            limits=Limits(memory_gb=limits.memory_gb),
+        )
+
+    def _new_loop(self, identity: _Identity) -> SiteLoop:
+        self._identity = identity
+        self._pool = isolated_pool(self._home, identity.connection, limits=identity.limits)
+        self._loop = SiteLoop(
+            site_id=identity.site_id,
+            keys=identity.keys,
+            connection=identity.connection,
+            folder=self._folder,
+            pool=self._pool,
+            approved=self._rules.approved,
+            rules=self._rules.for_loop(),
+            condition=self._condition,
+            pace=self._pace,
+        )
+        return self._loop
+
+    def _run(self, loop: SiteLoop) -> None:
+        """Run in a thread: find out whether training is cut off, then answer."""
+        assert self._pool is not None
+        try:
+            self._condition.note(isolation=self._pool.prepare())
+        except (EngineError, WorkerDiedError, TimeoutError, OSError) as error:
+            self._condition.failed(error)
+        loop.run()
+
+
+def isolated_pool(
+    home: Home, connection: Connection, *, limits: Limits | None = None
+) -> WorkerPool:
+    """Return a pool of one worker without network and keys, which tries to reach what it must not.
+
+    Args:
+        home: This installation; the folders with keys are hidden.
+        connection: Whom the worker must not reach; it is told no login.
+        limits: What it may use.
+    """
+    proxy = connection.proxy or urllib.request.getproxies().get("https", "")
+    addresses = [connection.url, *connection.others, *([proxy] if proxy else [])]
+    return WorkerPool(
+        answer_request,
+        num_workers=1,
+        isolated=True,
+        limits=limits,
+        addresses=[_without_login(address) for address in addresses],
+        hidden=key_folders(home),
+    )
+
+
+def key_folders(home: Home) -> Sequence[Path]:
+    """Return the folders of this installation that a training process must not see."""
+    return sorted((home.folder / "site" / "federations").glob("*/keys"))
+
+
+def _without_login(address: str) -> str:
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
