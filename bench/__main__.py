@@ -13,6 +13,7 @@ GROUPS = {
     "aggregation": "bench.aggregation",
     "memory": "bench.memory",
     "round_overhead": "bench.round_overhead",
+    "hub": "bench.hub",
     "gate": "bench.gate",
     "imaging_reading": "bench.imaging_reading",
     "imaging_pipeline": "bench.imaging_pipeline",

@@ -46,7 +46,7 @@ def main() -> None:
         rounds = _Rounds(Path(folder), num_sites=num_sites, with_floor="--floor" in sys.argv)
         if num_rounds:
             _run(Path(folder), rounds, num_values=num_values, num_rounds=num_rounds)
-        print(json.dumps({"peak_mb": _peak_mb(), "rounds": rounds.measured}))
+        print(json.dumps({"peak_mb": peak_mb(), "rounds": rounds.measured}))
 
 
 class _Rounds:
@@ -139,7 +139,7 @@ def _floor_s(sites: list[Path], params: Params) -> float:
     return took_s
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Return the most that was resident of this process; where Linux's file is missing, nearly."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would begin with what the parent held when it forked

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import sys
@@ -20,11 +19,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import pydicom
+from over_seeds import half_width, interval, shared_error
 from PIL import Image
 
 from hospitium.engines.site_worker import answer_request
@@ -39,7 +39,7 @@ from hospitium.imaging.selection import read_options, select
 from hospitium.imaging.sources import read_source
 from hospitium.imaging.writing import Radiograph, Study, write_radiograph
 from hospitium.operations.predicting import CaseFolder, labels_of, predict
-from hospitium.operations.running import open_ledger, run_to_end
+from hospitium.operations.running import OnThisMachine, open_ledger, run_to_end
 from hospitium.operations.starting import create_run, new_run, prepare_site
 from hospitium.operations.versions import versions
 from hospitium.plan import Plan
@@ -66,7 +66,6 @@ SETS = {
     "pneumoniamnist": {"side": 28, "size": 28, "field_mm": 300.0, "rounds": 40, "lr": 0.004},
 }
 NUM_PHANTOMS = 2000
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def main() -> None:
@@ -188,7 +187,7 @@ def run_arm(
     read = time.monotonic() - began
     pool = WorkerPool(answer_request, num_workers=0)
     try:
-        run_to_end(folder, pool=pool, say=say, label=run_id)
+        run_to_end(folder, engines=OnThisMachine(pool), say=say, label=run_id)
     finally:
         pool.close()
     test = federation.joint_test
@@ -365,37 +364,15 @@ def auroc(result: dict[str, Any], *, scores: str = "scores", site: int | None = 
 def difference_error(seeds: dict[int, dict[str, Any]], arm: str) -> float:
     """Return the error of an arm minus clean that the test cases bring and all seeds share.
 
-    Where all seeds have the same test cases, DeLong's components of the difference (DeLong 1988)
-    are averaged over the seeds, case by case, before their variance is taken. Where each seed has
-    its own, their differences show it already: 0.
+    Where each seed has its own test cases, their differences show it already: 0.
     """
     every = list(seeds.values())
     if any(result["clean"]["labels"] != every[0]["clean"]["labels"] for result in every):
         return 0.0
-    positive = np.array(every[0]["clean"]["labels"]) == 1
-    parts = []
-    for sign, mask in ((1, positive), (-1, ~positive)):
-        each = [
-            positive_placements(sign * np.array(result[arm]["scores"]), mask)
-            - positive_placements(sign * np.array(result["clean"]["scores"]), mask)
-            for result in every
-        ]
-        parts.append(np.mean(each, axis=0))
-    return math.sqrt(sum(float(np.var(part, ddof=1)) / len(part) for part in parts))
-
-
-def half_width(values: list[float], within_se: float = 0.0) -> float:
-    """Return half the 95 % interval of a mean: t over the seeds, joined by a shared error."""
-    between = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return math.hypot(T95.get(len(values) - 1, 1.96) * between, 1.96 * within_se)
-
-
-def interval(values: list[float], within_se: float = 0.0, *, form: str = ".4f") -> str:
-    """Return mean [95 % limits]; one seed has no limits but those of a shared error."""
-    if len(values) == 1 and within_se == 0:
-        return f"{values[0]:{form}} (one seed)"
-    middle, half = mean(values), half_width(values, within_se)
-    return f"{middle:{form}} [{middle - half:{form}}, {middle + half:{form}}]"
+    pairs = [
+        (np.array(result[arm]["scores"]), np.array(result["clean"]["scores"])) for result in every
+    ]
+    return shared_error(pairs, np.array(every[0]["clean"]["labels"]) == 1)
 
 
 def write_page(results: dict[str, dict[int, dict[str, Any]]]) -> str:

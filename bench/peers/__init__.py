@@ -1,0 +1,1 @@
+"""Other systems at the same work, in the same run: ``python -m bench.peers``."""

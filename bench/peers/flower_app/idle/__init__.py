@@ -1,0 +1,1 @@
+"""A Flower app whose sites do no local work."""
