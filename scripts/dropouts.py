@@ -214,8 +214,7 @@ def page_of(results: dict[int, dict[str, Any]], *, rounds: int) -> str:
             "to do anything: each run ended by itself with all its rounds closed "
             f"({', '.join(str(one['absences']['rounds']) for one in every)}).",
             f"Of the training cases of all rounds, {100 * mean(lost):.0f} % were away on average.",
-            "Test AUROC on the joint test images (no scanner's shift); the params are those of the round",
-            "with the best validation AUROC among the sites that were there.",
+            "Test AUROC on the joint test images (no scanner's shift), of the last round's params.",
             "",
             "| seed | undisturbed | with absences | difference |",
             "|---|---|---|---|",
