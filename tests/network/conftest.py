@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,9 @@ def behind(network: Network) -> Iterator[Callable[..., tuple[Machine, Proxy]]]:
         pytest.skip(reason)
     started = []
 
-    def make(kind: Kind, *, hub_ca: bytes = b"", idle_s: int = 60) -> tuple[Machine, Proxy]:
+    def make(kind: Kind, *, hub_ca: bytes = b"", **options: Any) -> tuple[Machine, Proxy]:
         site, machine = network.site_behind_proxy(kind.replace("_", "-"))
-        started.append(Proxy(network, machine, kind, hub_ca=hub_ca, idle_s=idle_s))
+        started.append(Proxy(network, machine, kind, hub_ca=hub_ca, **options))
         return site, started[-1]
 
     yield make

@@ -15,7 +15,7 @@ from installations import Installation, linked
 from hospitium.engines.workers import WorkerPool
 from hospitium.operations.running import OnThisMachine, open_ledger
 from hospitium.state.ledger import RunLedger
-from hospitium.types import Answer, Engine, Task, Update
+from hospitium.types import Answer, Engine, LeftOut, Task, Update
 
 PIECE_BYTES = 48
 _NO_REQUEST = "error:transaction-end-before-headers"
@@ -66,6 +66,9 @@ class _Remembering:
                 )
             yield answer
 
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        return self._engine.gone(site_ids)
+
     def close(self) -> None:
         self._engine.close()
 
@@ -88,9 +91,14 @@ class HubFiles:
             if path.is_file():
                 linked(path, self._kept / f"{number}-{path.parent.name}-{path.name}")
 
-    def received(self, site_id: str) -> list[Path]:
-        """Return the files that came in whole from a site."""
-        return sorted(self._kept.glob(f"*-{site_id}-*.safetensors"))
+    def received(self, site_id: str) -> dict[str, Path]:
+        """Return the files that came from a site, by the SHA-256 that it promised."""
+        found = sorted(self._kept.glob(f"*-{site_id}-*"))
+        return {
+            path.stem.rpartition("-")[2]: path
+            for path in found
+            if path.suffix in (".part", ".safetensors")
+        }
 
     def models(self) -> list[Path]:
         """Return the files with the params that sites fetched."""

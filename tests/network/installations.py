@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from namespaces import Machine, Network
+from namespaces import HUB_NAME, Machine, Network
+from proxies import PASSWORD, USER, Proxy
 from tiny import HOSPITIUM, environment
 
 FEDERATION = "north"
@@ -71,6 +73,12 @@ class Installation:
             )
 
     @property
+    def hub_ca(self) -> bytes:
+        """The certificate of the coordinator's own authority, in PEM."""
+        settings = json.loads((self.office / "settings.json").read_bytes())
+        return str(settings["tls_ca"]).encode()
+
+    @property
     def said_in(self) -> Path:
         """The file with the words of the commands that were started."""
         return self.home.with_suffix(".said")
@@ -87,24 +95,68 @@ class Installation:
         return {name: found[name] for name in found if not name.lower().endswith("_proxy")}
 
 
-def invite_and_join(
-    centre: Installation, site: Installation, *way: object
-) -> Callable[[], dict[str, Any]]:
-    """Bring an invite to a site and have it ask to join; return what admits it.
+def begin(network: Network, home: Path, *options: object) -> Installation:
+    """Begin a federation on the hub's machine; return its coordinating centre."""
+    centre = Installation(network=network, machine=network.hub, home=home)
+    address = f"https://{HUB_NAME}"
+    centre.tell("coordinator", "init", FEDERATION, "--address", address, *options)
+    return centre
 
-    Args:
-        centre: The coordinating centre.
-        site: Who joins, under the name of its home folder.
-        way: Options that say how the site reaches the coordinator.
+
+def way_through(proxy: Proxy | None, folder: Path) -> list[object]:
+    """Return the options that tell a site's installation about its proxy."""
+    if proxy is None:
+        return []
+    way: list[object] = ["--proxy", proxy.url_without_login]
+    if proxy.kind == "login":
+        (folder / "login").write_text(f"{USER}:{PASSWORD}\n", encoding="ascii")
+        way += ["--proxy-login", folder / "login"]
+    if proxy.kind == "inspecting":
+        (folder / "hospital.pem").write_bytes(proxy.ca)
+        way += ["--ca-bundle", folder / "hospital.pem"]
+    return way
+
+
+def join_all(
+    centre: Installation,
+    sites: Mapping[str, Installation],
+    proxies: Mapping[str, Proxy],
+    *,
+    policy: str,
+) -> None:
+    """Invite sites, have them ask to join by the ways that they have, and admit them."""
+
+    def join(site: Installation) -> str:
+        name = site.home.name
+        invite = site.home.with_suffix(".invite")
+        centre.tell("coordinator", "invite", name, "--out", invite)
+        way = way_through(proxies.get(name), site.home.parent)
+        asked = site.tell("site", "join", invite, "--legal-entity", f"{name} hospital", *way)
+        assert asked["is_sent"]
+        (site.site / "policy.toml").write_text(policy, encoding="utf-8")
+        return " ".join(asked["words"])
+
+    with ThreadPoolExecutor(2) as threads:
+        heard = dict(zip(sites, threads.map(join, sites.values()), strict=True))
+    for name, words in heard.items():
+        centre.tell("coordinator", "admit", name, "--words", words)
+
+
+def approve_all(centre: Installation, sites: Mapping[str, Installation], plan_digest: str) -> None:
+    """Have a plan approved at sites whose agents run, with the data beside their home folders.
+
+    It returns when the centre has heard of it.
     """
-    name = site.home.name
-    invite = site.home.with_suffix(".invite")
-    centre.tell("coordinator", "invite", name, "--out", invite)
-    asked = site.tell("site", "join", invite, "--legal-entity", f"{name} hospital", *way)
-    assert asked["is_sent"]
-    (site.site / "policy.toml").write_text(POLICY, encoding="utf-8")
-    words = " ".join(asked["words"])
-    return lambda: centre.tell("coordinator", "admit", name, "--words", words)
+
+    def approve(site: Installation) -> None:
+        wait_for(lambda: list(site.site.glob("inbox/*")), timeout_s=60, notes=site.notes)
+        words = ("site", "approve", plan_digest, "--as", APPROVER, "--yes", "--data")
+        assert site.tell(*words, site.home.with_suffix(".npz"))["state"] == "approved"
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(approve, sites.values()))
+    said = centre.office / "said" / plan_digest
+    wait_for(lambda: len(list(said.glob("*"))) == len(sites), timeout_s=60, notes=centre.notes)
 
 
 def end(*processes: subprocess.Popen[bytes]) -> None:

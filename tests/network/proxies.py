@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import scanner
 from namespaces import HUB_ADDRESS, HUB_NAME, Machine, Network
 
 from hospitium.wire.certificates import make_authority
@@ -41,6 +43,11 @@ client_idle_pconn_timeout {idle_s} seconds
 server_idle_pconn_timeout {idle_s} seconds
 acl https port 443
 acl CONNECT method CONNECT
+"""
+_SCANS = f"""
+icap_enable on
+icap_service scan reqmod_precache icap://127.0.0.1:{scanner.PORT}/scan bypass=off
+adaptation_access scan allow all
 """
 _OF_KIND: dict[Kind, str] = {
     "connect_only": """
@@ -95,6 +102,8 @@ class Proxy:
         hub_ca: The certificate of the authority behind the hub's, in PEM: an inspecting proxy has
             to trust it.
         idle_s: After so many seconds of silence a connection is cut.
+        scans: Whether an inspecting proxy hands the body of every request to a scanner, which keeps
+            what it is shown; see `bodies`.
     """
 
     def __init__(
@@ -105,6 +114,7 @@ class Proxy:
         *,
         hub_ca: bytes = b"",
         idle_s: int = 60,
+        scans: bool = False,
     ) -> None:
         self.kind = kind
         self._folder = Path(tempfile.mkdtemp(prefix="squid-"))  # squid's user can enter it
@@ -121,32 +131,48 @@ class Proxy:
             "max_body_mb": MAX_BODY_MB,
         }
         config = self._folder / "squid.conf"
-        config.write_text((_COMMON + _OF_KIND[kind]).format(**known), encoding="ascii")
+        text = (_COMMON + _OF_KIND[kind]).format(**known)
+        config.write_text(text + (_SCANS if scans else ""), encoding="ascii")
         (self._folder / "hosts").write_text(f"{HUB_ADDRESS} {HUB_NAME}\n", encoding="ascii")
         password = hashlib.md5(PASSWORD.encode()).hexdigest()  # a form that squid's helper knows
         (self._folder / "passwords").write_text(f"{USER}:{password}\n", encoding="ascii")
         for path in (self._folder, *self._folder.rglob("*")):
             with suppress(LookupError):
                 shutil.chown(path, "proxy")
-        self._process = network.start(
-            machine,
-            ["squid", "-N", "-n", f"h{self._folder.name[6:].replace('_', '')}", "-f", config],
-            stderr=subprocess.DEVNULL,
-        )
-        self._wait()
+        name = f"h{self._folder.name[6:].replace('_', '')}"
+        self._words = ["squid", "-N", "-n", name, "-f", config]
+        self._network, self._machine = network, machine
+        if scans:
+            self._start_scanner()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, once more after `stop`; return when it accepts connections."""
+        log = self._folder / "cache.log"
+        log.unlink(missing_ok=True)
+        self._process = self._network.start(self._machine, self._words, stderr=subprocess.DEVNULL)
+        self._wait(log)
+
+    def stop(self) -> None:
+        """Stop it: every connection is cut; it can clear its shared memory."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self._process.kill()
+        self._process.wait()
 
     def log(self) -> str:
         """Return what went through: squid's access log."""
         path = self._folder / "access.log"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
+    def bodies(self) -> bytes:
+        """Return the bodies of all requests, as they are where the proxy has opened TLS."""
+        return (self._folder / "bodies").read_bytes()
+
     def close(self) -> None:
-        """Stop it, so that it can clear its shared memory, and remove its files."""
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        self._process.kill()
-        self._process.wait()
+        """Stop it and remove its files."""
+        self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _written(self, hub_ca: bytes) -> bytes:
@@ -158,9 +184,19 @@ class Proxy:
         subprocess.run(made, check=True, capture_output=True)
         return ours.certificate
 
-    def _wait(self) -> None:
+    def _start_scanner(self) -> None:
+        """Start the scanner, and wait until it listens."""
+        words = [sys.executable, "-I", scanner.__file__, self._folder / "bodies"]
+        self._network.start(self._machine, words)
+        until = time.monotonic() + 20
+        listens = f"127.0.0.1:{scanner.PORT}"
+        while listens not in self._machine.run("ss", "-ltn").stdout:
+            assert time.monotonic() < until, "the scanner did not start"
+            time.sleep(0.05)
+
+    def _wait(self, log: Path) -> None:
         """Wait until it accepts connections."""
-        log, until = self._folder / "cache.log", time.monotonic() + 20
+        until = time.monotonic() + 20
         while not (log.exists() and "Accepting" in log.read_text(encoding="utf-8")):
             said = log.read_text(encoding="utf-8") if log.exists() else ""
             assert self._process.poll() is None and time.monotonic() < until, said

@@ -6,15 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from evidence import HubFiles, Remembering, asked_for, hosts, left, record_of
-from installations import APPROVER, FEDERATION, Installation, end, invite_and_join, wait_for
+from installations import (
+    FEDERATION,
+    POLICY,
+    Installation,
+    approve_all,
+    begin,
+    end,
+    join_all,
+    wait_for,
+)
 from namespaces import HUB_ADDRESS, HUB_NAME
-from proxies import MAX_BODY_MB, PASSWORD, USER
+from proxies import MAX_BODY_MB, PASSWORD
 
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerPool
+from hospitium.operations.preparing import prepare_run
 from hospitium.operations.progress import silent
 from hospitium.operations.running import run_to_end
-from hospitium.operations.runs import prepare_run
 from hospitium.state.home import Home
 from hospitium.wire.sealing import sealed_bytes
 
@@ -25,6 +34,7 @@ SITES = sorted(KINDS)
 BEHIND = [name for name in SITES if KINDS[name] != "none"]
 ROUNDS = 3
 RUN = "study"
+SEALED = b"hospitium sealed 1\n"
 PLAN = f"""
 name = "chest-x-rays"
 [model]
@@ -64,17 +74,16 @@ def x_rays(real_data, tmp_path):
 
 @pytest.fixture
 def centre(network, tmp_path):
-    centre = Installation(network=network, machine=network.hub, home=tmp_path / "centre")
-    centre.tell("coordinator", "init", FEDERATION, "--address", f"https://{HUB_NAME}")
-    return centre
+    return begin(network, tmp_path / "centre")
 
 
 @pytest.fixture
 def proxies(behind, centre):
     """Start a proxy of each kind; return site's machine and proxy, by site."""
-    hub_ca = (centre.home / "coordinator" / "_server" / "authority.pem").read_bytes()
-    hub_ca = hub_ca[hub_ca.index(b"-----BEGIN CERTIFICATE") :]
-    return {name: behind(KINDS[name], hub_ca=hub_ca) for name in BEHIND}
+    return {
+        name: behind(KINDS[name], hub_ca=centre.hub_ca, scans=KINDS[name] == "inspecting")
+        for name in BEHIND
+    }
 
 
 @pytest.fixture
@@ -85,20 +94,6 @@ def sites(network, proxies, tmp_path):
         name: Installation(network=network, machine=machines[name], home=tmp_path / name)
         for name in SITES
     }
-
-
-def way_of(name, proxies, folder):
-    """Return the options that tell a site's installation about its proxy."""
-    if KINDS[name] == "none":
-        return ()
-    proxy = proxies[name][1]
-    if KINDS[name] == "login":
-        (folder / "login").write_text(f"{USER}:{PASSWORD}\n", encoding="ascii")
-        return "--proxy", proxy.url_without_login, "--proxy-login", folder / "login"
-    if KINDS[name] == "inspecting":
-        (folder / "hospital.pem").write_bytes(proxy.ca)
-        return "--proxy", proxy.url, "--ca-bundle", folder / "hospital.pem"
-    return "--proxy", proxy.url
 
 
 def in_process(plan, folder):
@@ -118,31 +113,6 @@ def in_process(plan, folder):
     return record_of(run), engines.sent
 
 
-def everyone_joined(centre, sites, proxies, folder):
-    """Invite all sites, have them ask by the ways that they have, and admit them."""
-    with ThreadPoolExecutor(2) as threads:
-        joining = [
-            threads.submit(invite_and_join, centre, site, *way_of(name, proxies, folder))
-            for name, site in sites.items()
-        ]
-    for one in joining:
-        one.result()()
-
-
-def everyone_approved(centre, sites, plan_digest, folder):
-    """Have the plan approved at each site, with its X-rays, and wait until the centre has heard."""
-    for name, site in sites.items():
-        wait_for(lambda site=site: list(site.site.glob("inbox/*")), timeout_s=60, notes=site.notes)
-    words = ("site", "approve", plan_digest, "--as", APPROVER, "--yes", "--data")
-    with ThreadPoolExecutor(2) as threads:
-        for row in threads.map(
-            lambda name: sites[name].tell(*words, folder / f"{name}.npz"), SITES
-        ):
-            assert row["state"] == "approved"
-    said = centre.office / "said" / plan_digest
-    wait_for(lambda: len(list(said.glob("*"))) == len(SITES), timeout_s=60, notes=centre.notes)
-
-
 def params_of(record):
     return [(row["round_number"], row["params_digest"]) for row in record["rounds"]]
 
@@ -159,18 +129,27 @@ def check_nothing_in_the_clear(hub, sent):
     """At no moment was an update in the hub's folder but sealed; the model, which all have, was."""
     assert sorted(sent) == [(name, number) for name in SITES for number in range(1, ROUNDS + 1)]
     for name in SITES:
-        assert len(hub.received(name)) >= ROUNDS
-        for path in hub.received(name):
+        assert hub.received(name)
+        for path in hub.received(name).values():
             data = path.read_bytes()
-            assert data.startswith(b"hospitium sealed 1\n")
+            assert data.startswith(SEALED)
             assert MAX_BODY_MB << 20 < len(data) == sealed_bytes(sent[name, 1].size_bytes)
     for one in sent.values():
         assert hub.holding(one.piece) == []
     assert hub.holding(hub.models()[0].read_bytes()[1000:1048])  # it would have been found
 
 
-def check_what_left(centre, sites, record, sent):
-    """Each site's own record names exactly what the coordinator took from it, and when."""
+def check_nothing_to_read(proxy, hub, sent):
+    """Where the proxy has opened TLS, it saw all that the hub got from its site: sealed."""
+    bodies = proxy.bodies()
+    for path in hub.received("oslo").values():
+        assert path.read_bytes()[: 1 << 20] in bodies
+    for one in sent.values():
+        assert one.piece not in bodies and one.piece not in proxy.log().encode()
+
+
+def check_what_left(centre, sites, hub, record, sent):
+    """Each site's own record names exactly what the coordinator took from it, and as what."""
     canary = record_of(centre.home / "runs" / f"{RUN}-canary")
     for name, site in sites.items():
         took = [
@@ -180,11 +159,14 @@ def check_what_left(centre, sites, record, sent):
             if row["site_id"] == name
         ]
         gone = left(site)
-        assert {row["kind"] for row in gone} == {"update", "scores"}
         updates = [row for row in gone if row["kind"] == "update"]
         assert [(row["run_id"], row["round_number"], row["sha256"]) for row in updates] == took
         digests = [sent[name, number].sha256 for number in range(1, ROUNDS + 1)]
         assert [digest for run_id, _, digest in took if run_id == RUN] == digests
+        sealed = {row["sha256"]: row for row in gone if row["kind"] == "sealed_update"}
+        assert [row["content_sha256"] for row in sealed.values()] == [row[2] for row in took]
+        assert hub.received(name).keys() <= sealed.keys()
+    assert not list(centre.home.glob("runs/*/run.key"))  # nobody can open them again
 
 
 def check_status(sites, plan_digest):
@@ -225,16 +207,17 @@ def test_four_hospitals_behind_their_proxies_come_to_the_bits_of_one_machine(
     centre.start("coordinator", "up")
     wait_for(lambda: "Serving" in centre.notes(), timeout_s=60, notes=notes)
     check_ways(sites)
-    everyone_joined(centre, sites, proxies, tmp_path)
+    ways = {name: proxy for name, (_, proxy) in proxies.items()}
+    join_all(centre, sites, ways, policy=POLICY)
     (tmp_path / "plan.toml").write_text(PLAN, encoding="ascii")
     offered = centre.tell("coordinator", "offer", tmp_path / "plan.toml", "--cases", x_rays)
     digest = offered["plan_digest"]
     agents = [site.start("site", "up") for site in sites.values()]
     with ThreadPoolExecutor(1) as thread:
         alone = thread.submit(in_process, tmp_path / offered["resolved"], tmp_path)
-        everyone_approved(centre, sites, digest, tmp_path)
-        begin = ("run", "start", digest, "--federation", FEDERATION, "--name", RUN)
-        assert [row["site_id"] for row in centre.tell(*begin)["sites"]] == SITES
+        approve_all(centre, sites, digest)
+        words = ("run", "start", digest, "--federation", FEDERATION, "--name", RUN)
+        assert [row["site_id"] for row in centre.tell(*words)["sites"]] == SITES
         hub = HubFiles(centre.office / "hub", tmp_path / "hub-files")
         report = centre.home / "runs" / RUN / "report" / "report.json"
         wait_for(lambda: hub.look() or report.is_file(), timeout_s=180, notes=notes)
@@ -245,7 +228,8 @@ def test_four_hospitals_behind_their_proxies_come_to_the_bits_of_one_machine(
     assert found["run"]["chosen"] == expected["run"]["chosen"]
     assert found == expected
     check_nothing_in_the_clear(hub, sent)
-    check_what_left(centre, sites, found, sent)
+    check_nothing_to_read(ways["oslo"], hub, sent)
+    check_what_left(centre, sites, hub, found, sent)
     check_status(sites, digest)
     end(*agents)  # squid writes a tunnel down when it ends
     check_logs(proxies)
