@@ -55,6 +55,7 @@ def answer_request(request: bytes) -> bytes:
             task=task,
             outbox=Path(fields["outbox"]),
             record=folder / "egress.jsonl",
+            sync=not fields.get("is_sealed", False),
         )
     with (folder / TIMES).open("a") as file:
         file.write(json.dumps(watch.intervals) + "\n")

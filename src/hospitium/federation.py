@@ -35,18 +35,36 @@ def run(
         waiting = ledger.opened(task, site_ids)
         progress.round_opened(plan, task, site_ids)
 
-        aggregate = algorithm.aggregate(task)
-        for update in ledger.answered(task):
-            aggregate.add(update)
+        aggregate = _accepted(task, algorithm=algorithm, ledger=ledger)
         for answer in engine.ask(task, waiting, deadline_s=plan.rounds.deadline_s):
             progress.answer(task, _receive(answer, task=task, aggregate=aggregate, ledger=ledger))
+            del answer
+        if struck := ledger.struck(task, engine.gone(site_ids)):
+            del aggregate
+            aggregate = _accepted(task, algorithm=algorithm, ledger=ledger)
+            for left_out in struck:
+                progress.answer(task, left_out)
         _require_quorum(plan, task=task, aggregate=aggregate, ledger=ledger, asked=len(site_ids))
-
         result = aggregate.result()
+        del aggregate  # it is twice as large as the model, and a result is as large
+
         state = algorithm.step(state, result)
         ledger.closed(task, state, result)
         progress.round_closed(plan, task, result)
+        del result
     return state
+
+
+def _accepted(task: Task, *, algorithm: Algorithm, ledger: Ledger) -> Aggregate:
+    """Add up the updates that are accepted by now: before an interruption, or without the struck.
+
+    Both are the same sum of the same integers, so that a round which somebody has left ends with
+    the bits of one in which they never answered.
+    """
+    aggregate = algorithm.aggregate(task)
+    for update in ledger.answered(task):
+        aggregate.add(update)
+    return aggregate
 
 
 def _receive(answer: Answer, *, task: Task, aggregate: Aggregate, ledger: Ledger) -> Answer:

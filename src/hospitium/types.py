@@ -151,6 +151,9 @@ class Engine(Protocol):
         answered or the deadline has passed, whichever is first. Never raises for one site.
         """
 
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Return who of these must not count any more, and why: revoked, or withdrew meanwhile."""
+
     def close(self) -> None:
         """Stop everything that the engine started; safe to call twice."""
 
@@ -175,6 +178,9 @@ class Ledger(Protocol):
 
     def left_out(self, task: Task, left_out: LeftOut) -> None:
         """Record that a site gives no update in this round, and why."""
+
+    def struck(self, task: Task, gone: Sequence[LeftOut]) -> Sequence[LeftOut]:
+        """Leave out whoever of these was accepted in the open round; return them, often nobody."""
 
     def closed(self, task: Task, state: State, result: Result) -> None:
         """Close a round: the new state, durably; open seats are left out, updates deleted."""

@@ -125,6 +125,24 @@ def test_accepted_updates_come_back_bit_for_bit_in_the_order_of_sites(run):
         np.testing.assert_array_equal(update.delta["w"], expected.delta["w"], strict=True)
 
 
+@pytest.mark.parametrize("bytes_left", [None, 0, 40])
+def test_whose_accepted_update_a_power_cut_tore_counts_as_never_answered(run, bytes_left):
+    task, _ = run.open()
+    before = rows_of(run)
+    run.ledger.received(run.update(task, "site-2"))
+    accepted = rows_of(run)
+    (path,) = {run.ledger.store.path(s["digest"]) for s in accepted["seats"] if s["digest"]}
+    if bytes_left is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:bytes_left])
+    assert run.ledger.opened(task, SITES) == SITES
+    assert list(run.ledger.answered(task)) == [] and rows_of(run) == before
+    run.ledger.received(run.update(task, "site-2"))
+    assert rows_of(run) == accepted
+    assert [update.site_id for update in run.ledger.answered(task)] == ["site-2"]
+
+
 def test_an_update_that_was_accepted_stays_accepted(run):
     task, _ = run.open()
     run.ledger.received(run.update(task, "site-1"))
@@ -133,6 +151,32 @@ def test_an_update_that_was_accepted_stays_accepted(run):
     assert run.ledger.record() == before
     with pytest.raises(StateConflictError, match="Nothing was changed"):
         run.ledger.received(run.update(task, "site-1"))
+    assert run.ledger.record() == before
+
+
+def test_whoever_is_gone_while_the_round_is_open_is_as_one_that_never_answered(run, tmp_path):
+    gone = [LeftOut(site_id=site_id, reason="withdrew") for site_id in ("site-1", "site-3")]
+    task, _ = run.open()
+    for site_id in ("site-1", "site-2"):
+        run.ledger.received(run.update(task, site_id))
+    assert run.ledger.struck(task, gone) == gone[:1]
+    assert run.ledger.struck(task, gone) == []
+    run.close_round(task)
+    other = Run(tmp_path / "other")
+    task, _ = other.open()
+    other.ledger.left_out(task, gone[0])
+    other.ledger.received(other.update(task, "site-2"))
+    other.close_round(task)
+    assert run.ledger.record() == other.ledger.record()
+    other.ledger.close()
+
+
+def test_of_a_closed_round_nobody_is_struck(run):
+    run.round(1)
+    before = run.ledger.record()
+    task = run.algorithm.task(run.algorithm.init(), round_number=1)
+    with pytest.raises(StateConflictError):
+        run.ledger.struck(task, [LeftOut(site_id="site-1", reason="withdrew")])
     assert run.ledger.record() == before
 
 

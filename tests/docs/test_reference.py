@@ -11,13 +11,19 @@ import typer
 from pages import DOCS, PAGES, ROOT, links, name_of
 
 from hospitium.cli.main import app
+from hospitium.engines.hub.app import Hub
+from hospitium.engines.hub.limits import Limits
+from hospitium.engines.hub.local import LocalBackend
+from hospitium.engines.hub.office import Office
 from hospitium.errors import ALL_ERRORS
 from hospitium.evaluation.report_shape import Report
 from hospitium.plan import Plan
 from hospitium.plan.checking import LOSSES, MODEL_ARGS
 from hospitium.plan.schema import TaskSection
+from hospitium.state.desk import Desk
 from hospitium.state.ledger import NO_ANSWER
 from hospitium.wire.gate import REASONS
+from hospitium.wire.signing import SigningKey
 
 REFERENCE = DOCS / "reference"
 
@@ -87,6 +93,28 @@ def test_every_reason_to_leave_a_site_out_is_explained():
 def test_every_key_of_the_report_is_in_the_reference():
     text = (REFERENCE / "report.md").read_text(encoding="utf-8")
     assert [key for key in get_type_hints(Report) if not re.search(rf"`{key}\b", text)] == []
+
+
+def routes_of_the_hub(tmp_path):
+    """Return the routes of a hub with a desk, as method and path."""
+    backend = LocalBackend(tmp_path)
+    hub = Hub(
+        backend, members={}, key=SigningKey.generate(), office=Office(Desk(tmp_path / "desk"))
+    )
+    found = hub.api.routes
+    backend.close()
+    return {f"{method} {route.path}" for route in found for method in route.methods}
+
+
+def test_every_route_of_the_hub_is_in_the_reference_and_every_limit_has_its_figure(tmp_path):
+    text = (REFERENCE / "hub.md").read_text(encoding="utf-8")
+    routes = text.partition("## Routes")[2].partition("## Limits")[0]
+    rows = re.findall(r"^\| `([A-Z]+ [^`]+)` \| (\w+) \|", routes, re.M)
+    assert {route for route, _ in rows} == routes_of_the_hub(tmp_path)
+    assert {who for _, who in rows} == {"anybody", "invited", "applicant", "member"}
+    for item in fields(Limits):
+        figure = re.escape(f"{item.default:,g}" if item.default < 1000 else f"{item.default:,.0f}")
+        assert re.search(rf"`{item.name}`(:| \|)[^;|]*?\b{figure}\b", text), (item.name, figure)
 
 
 def test_every_model_argument_and_loss_is_in_the_reference():

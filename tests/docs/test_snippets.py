@@ -10,6 +10,7 @@ from hospitium.imaging.sources.pacs import parse_pacs_settings
 from hospitium.operations.cohorts import parse_rules
 from hospitium.operations.site_sources import read_sites
 from hospitium.plan import parse_plan
+from hospitium.site.policy import parse_policy
 
 PLUGIN = DOCS / "tutorial" / "own_model_plugin.py"
 
@@ -19,7 +20,7 @@ def label(block):
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=label)
-def test_toml_is_a_plan_or_a_sites_file(block, tmp_path):
+def test_toml_is_a_plan_a_sites_file_or_a_policy(block, tmp_path):
     table = tomllib.loads(block.text)
     if "sites" in table:
         path = tmp_path / "sites.toml"
@@ -27,6 +28,8 @@ def test_toml_is_a_plan_or_a_sites_file(block, tmp_path):
         assert [site.site_id for site in read_sites(path)] == list(table["sites"])
     elif "our_ae_title" in table or "url" in table:
         assert parse_pacs_settings(block.text).kind == table["kind"]
+    elif "approval" in table:
+        assert all(vars(parse_policy(block.text).agreement).values())
     elif "body_parts" in table:
         (tmp_path / "words.csv").write_text("local,name\nThorax,chest frontal\n")
         assert parse_rules(block.text, folder=tmp_path).body_parts == tuple(table["body_parts"])

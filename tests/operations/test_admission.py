@@ -10,9 +10,9 @@ from hospitium.imaging import decoding
 from hospitium.imaging.fingerprint.reader import expected_reader
 from hospitium.operations import admission
 from hospitium.operations.admission import admit, admit_local
+from hospitium.operations.preparing import prepare_run
 from hospitium.operations.progress import silent
 from hospitium.operations.running import open_ledger
-from hospitium.operations.runs import prepare_run
 from hospitium.plan.writing import to_toml
 from hospitium.state.home import Home
 

@@ -61,8 +61,9 @@ def refused_task(north, plan, *, members=None, num_sites=2, now=NOW):
     """Why the site would not answer a task now; None if it would."""
     place = north.place("oslo")
     occasion = Occasion(
-        members_digest=(members or place.members()).digest, num_sites=num_sites, now=now
-    )
+        members_digest=(members or place.members()).digest, num_sites=num_sites, now=now,
+        is_sealed=True,
+    )  # fmt: skip
     try:
         consent = place.consent(plan.digest)
     except SiteError as error:
@@ -277,6 +278,19 @@ def test_a_review_says_what_happens_and_marks_every_weakening(north):
     assert found["changes"][1] == "        seed: 7 -> 9"
     assert "50 rounds" in found["does"][0] and "secure sums are OFF" in " ".join(found["leaves"])
     assert found["policy_problems"] == []
+
+
+def test_a_review_says_what_is_still_missing_in_the_policy(north):
+    plan = north.offer("oslo")
+    path = north.site("oslo").folder / "site" / "federations" / NAME / "policy.toml"
+    path.write_text("")
+    found = review(north.site("oslo"), NAME, plan.digest[:8], now=NOW)["policy_problems"]
+    assert [problem.split(" ")[0] for problem in found] == [
+        "model.name",
+        "approval.approvers",
+        "agreement.reference",
+        "agreement.expires:",
+    ]
 
 
 def test_a_plan_is_named_by_enough_of_its_digest(north):

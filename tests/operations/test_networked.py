@@ -1,7 +1,9 @@
 """Runs between machines: the bits of one machine, and what happens when sites come and go."""
 
 import json
+import shutil
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -79,6 +81,7 @@ def waiting(machines):
     return show_run(machines.home, "study")["waiting"]
 
 
+@pytest.mark.ci
 def test_the_canary_is_a_run_of_one_round_before_the_run_and_changes_no_bit(two, tmp_path, pool):
     two.up()
     plan = two.offer()
@@ -127,6 +130,32 @@ def test_nothing_begins_below_quorum_and_who_has_not_approved_is_named(two):
     assert two.home.runs() == []
 
 
+@pytest.mark.ci
+def test_the_name_of_a_run_is_never_used_again_even_when_its_folder_is_gone(two):
+    two.up()
+    plan = two.offer()
+    two.approve(plan, "bergen", "oslo")
+    two.down()
+    shutil.rmtree(two.start(plan))
+    with pytest.raises(StateConflictError, match="begun here before"):
+        two.start(plan)
+    with pytest.raises(StateConflictError, match="begun here before"):
+        two.start(plan, run_id="study-canary")
+    assert two.start(plan, run_id="study-2").is_dir()
+
+
+@pytest.mark.ci
+def test_below_quorum_in_the_canary_the_run_is_named_not_the_canary(two):
+    two.up()
+    plan = two.offer(short(tiny_plan(batching="equal"), deadline_s=1.0))
+    two.approve(plan, "bergen", "oslo")
+    two.start(plan, has_canary=True)
+    wait_for(lambda: waiting(two).get("error"))
+    error = waiting(two)["error"]
+    assert error.startswith("The canary of study: Round 1")
+    assert "`hospitium run resume study`" in error
+
+
 def test_a_plan_that_was_not_offered_cannot_be_run(two):
     with pytest.raises(UsageError, match="was not offered"):
         two.start(tiny_plan(batching="equal"))
@@ -149,6 +178,7 @@ def test_below_quorum_a_run_waits_for_named_sites_and_never_makes_a_model_of_one
     }
 
 
+@pytest.mark.ci
 def test_a_site_that_approves_late_takes_part_from_the_next_round_on(tmp_path, pool):
     with Between(tmp_path, pool, site_ids=["bergen", "oslo", "turku"]) as three:
         three.up()
@@ -167,6 +197,20 @@ def test_a_site_that_approves_late_takes_part_from_the_next_round_on(tmp_path, p
 
 
 @pytest.mark.ci
+def test_a_run_that_was_seen_half_begun_is_taken_up_as_soon_as_it_is_whole(two):
+    two.up()
+    plan = two.offer()
+    two.approve(plan, "bergen", "oslo")
+    two.attend("bergen", "oslo")
+    half = two.home.new_run("study") / "ledger.sqlite"
+    half.touch()
+    time.sleep(1.5)
+    shutil.rmtree(half.parent)
+    two.start(plan)
+    assert two.finished(timeout_s=20)["status"] == "finished"
+
+
+@pytest.mark.ci
 def test_a_site_that_withdraws_is_left_out_with_its_reason_from_then_on(tmp_path, pool):
     with Between(tmp_path, pool, site_ids=["bergen", "oslo", "turku"]) as three:
         three.up()
@@ -182,6 +226,26 @@ def test_a_site_that_withdraws_is_left_out_with_its_reason_from_then_on(tmp_path
         set_wish(three.home.run("study"), "")
         gone = {"turku": "withdrew from the plan"}
         assert left_out(three.finished()) == {3: gone, 4: gone}
+
+
+@pytest.mark.ci
+def test_what_a_site_had_sent_before_it_withdrew_is_not_in_the_open_round(tmp_path, pool):
+    with Between(tmp_path, pool, site_ids=["bergen", "oslo", "turku"]) as three:
+        three.up()
+        plan = three.offer(tiny_plan(rounds=2, batching="equal"))
+        three.approve(plan, "bergen", "oslo", "turku")
+        three.attend("bergen", "turku")
+        folder = three.start(plan)
+        wait_for(lambda: accepted(folder) == ["bergen", "turku"])
+        withdraw(
+            three.federation.site("turku"), NAME, plan.digest, approver="Kari Nordmann",
+            now=datetime.now(UTC),
+        )  # fmt: skip
+        three.exchange("turku")
+        three.attend("oslo")
+        found = three.finished()
+        gone = {"turku": "withdrew from the plan"}
+        assert left_out(found) == {1: gone, 2: gone}
 
 
 @pytest.mark.ci

@@ -9,7 +9,7 @@ from hospitium.engines.workers import WorkerPool
 from hospitium.errors import EngineError, PlanError, PluginError, QuorumError, RunBusyError
 from hospitium.operations.baselines import POOLED, baseline_plan, run_baselines
 from hospitium.operations.progress import silent
-from hospitium.operations.reporting import curve
+from hospitium.operations.run_figures import curve
 from hospitium.operations.running import (
     OnThisMachine,
     open_ledger,

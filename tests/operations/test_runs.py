@@ -9,8 +9,9 @@ from tiny import tiny_plan, write_npz
 from hospitium.errors import DataError, PlanError, StateConflictError, UsageError, VersionError
 from hospitium.imaging.cache import read_cases
 from hospitium.operations.finishing import finish_run
+from hospitium.operations.preparing import prepare_run
 from hospitium.operations.progress import silent
-from hospitium.operations.runs import list_runs, prepare_run, show_run, watch_run
+from hospitium.operations.runs import list_runs, show_run, watch_run
 from hospitium.operations.site_sources import read_sites
 from hospitium.plan.writing import to_toml
 from hospitium.state.home import Home, locked

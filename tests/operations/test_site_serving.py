@@ -1,5 +1,6 @@
 """Sites and a coordinator over a real connection: from the invite to the answer, and refusals."""
 
+import json
 import multiprocessing
 import shutil
 import threading
@@ -65,6 +66,11 @@ def in_background(call, *args, **options):
     return result
 
 
+def departed(net):
+    path = net.place("oslo").folder / "work" / "egress.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def test_a_site_joins_reads_approves_and_answers_over_the_connection(net):
     words = " ".join(net.join("oslo")["words"])
     with net.attended("oslo"):
@@ -78,9 +84,29 @@ def test_a_site_joins_reads_approves_and_answers_over_the_connection(net):
         [update] = net.ask(net.task(plan), "oslo")
         assert isinstance(update, Update) and update.num_cases == 96 and update.delta
         soon(lambda: net.status("oslo")["healthy"])
+    lines = departed(net)
+    assert [line["kind"] for line in lines if line["kind"] != "heartbeat"] == [
+        "enrolment", "approval", "update", "sealed_update",
+    ]  # fmt: skip
+    (beats,) = [line for line in lines if line["kind"] == "heartbeat"]
+    assert beats["count"] * (1 << 10) == beats["bytes"]
+    plain, sealed = lines[-2:]
+    assert sealed["content_sha256"] == plain["sha256"] != sealed["sha256"]
+    assert net.desk.beats()["oslo"]["peak_memory_bytes"] > 10_000_000
+    assert net.desk.beats()["oslo"]["peak_disk_bytes"] > 1000
     row = net.status("oslo")
     assert row["agent"] == "stopped" and not row["reachable"]
     assert not multiprocessing.active_children()
+
+
+def test_a_site_is_healthy_as_soon_as_its_approval_was_brought(net, monkeypatch):
+    monkeypatch.setattr(site_attending, "BEAT_S", 3600.0)
+    net.admit("oslo")
+    plan = net.offer()
+    with net.attended("oslo"):
+        soon(lambda: net.status("oslo")["coordinator"].get("plans") == {plan.digest: "silent"})
+        net.approve("oslo", plan)
+        soon(lambda: net.status("oslo")["healthy"])
 
 
 @pytest.mark.ci
@@ -141,6 +167,10 @@ def other_cases(net, plan):
     write_cases(net.files.cases("oslo"), tiny_cases(scale=2))
 
 
+def unsealed(net, plan):
+    net.run_key = None
+
+
 def sign(net, plan, now=None):
     plan_cases = net.files.cases("oslo")
     approve(
@@ -159,6 +189,7 @@ def sign(net, plan, now=None):
         (other_policy, "policy"),
         (over, "expired"),
         (other_cases, "cases"),
+        (unsealed, "sealed"),
     ],
 )
 def test_a_task_that_is_not_within_what_was_agreed_is_refused_with_its_reason(
@@ -167,7 +198,9 @@ def test_a_task_that_is_not_within_what_was_agreed_is_refused_with_its_reason(
     change(net, oslo)
     with net.attended("oslo"):
         assert reason(net.ask(net.task(oslo), "oslo")) == f"error: {REFUSALS[expected]}"
-    assert not (net.place("oslo").folder / "work" / "egress.jsonl").exists()
+    lines = departed(net)
+    assert not {"update", "scores", "sealed_update"} & {line["kind"] for line in lines}
+    assert [line["public"] for line in lines if line["kind"] == "error"] == [REFUSALS[expected]]
 
 
 @pytest.mark.ci
@@ -206,7 +239,7 @@ def test_a_paused_site_answers_after_it_resumed_and_nothing_before(net, oslo):
     with net.attended("oslo"):
         answers = in_background(net.ask, net.task(oslo), "oslo")
         soon(lambda: net.desk.beats().get("oslo", {}).get("state") == "paused")
-        assert not (net.place("oslo").folder / "work" / "egress.jsonl").exists()
+        assert "update" not in {line["kind"] for line in departed(net)}
         set_paused(net.home("oslo"), NAME, is_paused=False)
         [update] = answers()
         assert update.delta
@@ -281,8 +314,8 @@ def test_a_task_that_is_asked_again_after_a_kill_gets_the_same_bytes(net, oslo):
     with net.attended("oslo"):
         [second] = net.ask(task, "oslo")
     assert {name: array.tobytes() for name, array in second.delta.items()} == one
-    lines = (net.place("oslo").folder / "work" / "egress.jsonl").read_text().splitlines()
-    assert len(lines) == 1
+    kinds = [line["kind"] for line in departed(net)]
+    assert kinds.count("update") == kinds.count("sealed_update") == 1
 
 
 @pytest.mark.ci

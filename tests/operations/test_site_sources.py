@@ -7,8 +7,8 @@ from tiny import tiny_plan
 
 from hospitium.errors import DataError, UsageError
 from hospitium.imaging.cache import read_cases
+from hospitium.operations.preparing import prepare_run
 from hospitium.operations.progress import silent
-from hospitium.operations.runs import prepare_run
 from hospitium.operations.site_data import add_data_set
 from hospitium.operations.site_sources import find_sources, read_sites
 from hospitium.plan.writing import to_toml

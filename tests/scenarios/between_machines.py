@@ -121,7 +121,7 @@ class Between:
         found = start_networked(self.home, NAME, plan.digest, run_id=run_id, has_canary=has_canary)
         return Path(found["folder"])
 
-    def finished(self, run_id: str = "study", *, timeout_s: float = 60.0) -> dict[str, Any]:
+    def finished(self, run_id: str = "study", *, timeout_s: float = 120.0) -> dict[str, Any]:
         """Wait for the end of a run; return what is shown of it."""
         report = self.home.folder / "runs" / run_id / "report" / "report.json"
         try:
@@ -228,7 +228,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_for(is_so: Callable[[], object], *, timeout_s: float = 30.0) -> None:
+def wait_for(is_so: Callable[[], object], *, timeout_s: float = 90.0) -> None:
     """Wait until something is so."""
     until = time.monotonic() + timeout_s
     while not is_so():

@@ -36,6 +36,7 @@ from hospitium.state.store import Store
 from hospitium.training import trainer_for
 from hospitium.types import Answer, Task
 from hospitium.wire.blob import digest_of
+from hospitium.wire.sealing import RunKey
 
 KARI = "Kari Nordmann"
 SOON_S = 20.0
@@ -48,6 +49,7 @@ class Net:
         self.files = Federation(folder=folder)
         self.folder = folder
         ca, certificate, key = write_certificates(folder)
+        self.run_key: RunKey | None = RunKey.from_bytes(b"k" * 32)
         self._hubs: dict[str, Hub] = {}
         self._tls = Tls(certificate=certificate, key=key)
         self.server = HubServer(Front(self._hubs), tls=self._tls)
@@ -163,6 +165,7 @@ class Net:
             key=coordinator_key(self.desk),
             store=Store(self.folder / "store"),
             members_digest=lambda: self.desk.members().digest,
+            run_key=self.run_key,
         )
 
     def ask(self, task: Task, *site_ids: str, deadline_s: float = SOON_S) -> list[Answer]:

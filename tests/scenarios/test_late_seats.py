@@ -37,6 +37,9 @@ class WithNewcomer:
     def ask(self, task, site_ids, *, deadline_s):
         return self._engine.ask(task, site_ids, deadline_s=deadline_s)
 
+    def gone(self, site_ids):
+        return ()
+
     def close(self):
         pass
 

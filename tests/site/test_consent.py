@@ -23,7 +23,7 @@ TERMS = Terms(
 )
 PLAN = Plan()
 CONSENT = Consent(plan_digest=PLAN.digest, num_cases=20, terms=TERMS)
-OCCASION = Occasion(members_digest="list 3", num_sites=3, now=NOW)
+OCCASION = Occasion(members_digest="list 3", num_sites=3, now=NOW, is_sealed=True)
 
 
 def refusal(*, terms=None, occasion=OCCASION, plan=PLAN, consent=CONSENT):
@@ -52,6 +52,7 @@ def test_without_terms_the_digest_of_the_plan_decides(plan, task):
         ("members", {"occasion": replace(OCCASION, members_digest="list 4")}),
         ("members", {"occasion": None}),
         ("sites", {"occasion": replace(OCCASION, num_sites=2)}),
+        ("sealed", {"occasion": replace(OCCASION, is_sealed=False)}),
         ("expired", {"terms": {"expires": NOW - timedelta(seconds=1)}}),
         ("window", {"occasion": replace(OCCASION, now=NOW + timedelta(hours=10))}),
     ],

@@ -7,8 +7,9 @@ import pytest
 from hospitium.errors import SiteError
 from hospitium.evaluation.score_sums import layout
 from hospitium.site.agent import answer
-from hospitium.site.egress import release
+from hospitium.site.egress import Departures, release
 from hospitium.wire import blob
+from hospitium.wire.canonical import digest
 from hospitium.wire.envelope import decode_update
 
 
@@ -34,8 +35,8 @@ def recorded(tmp_path):
 
 def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, task, let_out):
     envelope, path = let_out(update, task)
-    read, digest = decode_update(envelope)
-    assert read.sums == update.sums and path.stem == digest == blob.file_digest(path)
+    read, promised = decode_update(envelope)
+    assert read.sums == update.sums and path.stem == promised == blob.file_digest(path)
     for name, array in blob.read(path, manifest=blob.manifest_of(task.params)).items():
         np.testing.assert_array_equal(array, update.delta[name])
 
@@ -101,3 +102,43 @@ def test_every_sum_of_two_and_of_many_classes_may_leave(update, task, let_out):
 def test_the_path_of_a_file_never_leaves(update, task, let_out):
     envelope, _ = let_out(replace(update, path="/data/oslo/jane_doe.safetensors"), task)
     assert b"jane_doe" not in envelope and b"outbox" not in envelope
+
+
+# --- what leaves beside updates ------------------------------------------------------------------
+
+
+def test_a_message_is_recorded_once_however_often_it_is_sent_and_after_a_restart(tmp_path):
+    departures = Departures(tmp_path / "egress.jsonl")
+    for _ in range(3):
+        departures.message("approval", b"yes")
+    departures.message("withdrawal", b"yes")
+    Departures(tmp_path / "egress.jsonl").message("approval", b"yes")
+    Departures(tmp_path / "egress.jsonl").message("approval", b"another")
+    assert [line["kind"] for line in recorded(tmp_path)] == ["approval", "withdrawal", "approval"]
+    assert recorded(tmp_path)[0]["sha256"] == digest(b"yes") and recorded(tmp_path)[0]["bytes"] == 3
+
+
+def test_heartbeats_are_one_line_of_a_day_that_allows_for_all_of_them(tmp_path):
+    for _ in range(2):
+        departures = Departures(tmp_path / "egress.jsonl")
+        departures.heartbeat(b"1")
+        departures.heartbeat(b"2")
+    (line,) = recorded(tmp_path)
+    assert (line["kind"], line["count"], line["bytes"]) == ("heartbeat", 5000, 5000 << 10)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("letter", 1), ("error", 4097), ("enrolment", 65537)])
+def test_what_is_of_no_kind_that_leaves_or_too_large_is_not_recorded(tmp_path, kind, size):
+    departures = Departures(tmp_path / "egress.jsonl")
+    with pytest.raises(SiteError, match="egress refused"):
+        departures.message(kind, b"x" * size)
+    with pytest.raises(SiteError, match="egress refused"):
+        departures.heartbeat(b"x" * 1025)
+    assert recorded(tmp_path) == []
+
+
+def test_a_line_that_was_cut_off_counts_as_none_and_stays(tmp_path):
+    (tmp_path / "egress.jsonl").write_text('{"kind": "approval", "sha')
+    Departures(tmp_path / "egress.jsonl").message("approval", b"yes")
+    lines = (tmp_path / "egress.jsonl").read_text().splitlines()
+    assert lines[0] == '{"kind": "approval", "sha' and json.loads(lines[1])["bytes"] == 3

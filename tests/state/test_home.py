@@ -1,3 +1,5 @@
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +87,13 @@ def test_a_lock_is_free_again_when_its_holder_failed(tmp_path):
         raise ValueError("work")
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_a_home_is_made_for_its_owner_alone_and_one_that_exists_is_left_as_it_is(tmp_path):
+    Home(tmp_path / "deep" / "new").new_run("a")
+    assert stat.S_IMODE((tmp_path / "deep" / "new").stat().st_mode) == 0o700
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old").chmod(0o755)
+    Home(tmp_path / "old").new_run("a")
+    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o755

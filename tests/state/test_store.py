@@ -84,19 +84,15 @@ def test_all_but_what_is_wanted_is_swept_and_so_is_what_was_left_half_written(st
     assert files == [store.path(kept)]
 
 
-@pytest.mark.parametrize("what", ["params", "update"])
 @pytest.mark.parametrize("how", ["damaged", "gone"])
 def test_a_run_whose_stored_params_are_damaged_or_gone_says_which_and_changes_nothing(
-    tmp_path, what, how
+    tmp_path, how
 ):
     create(tmp_path, small_plan())
     go_on_until_round(3, tmp_path)  # two rounds closed, one update accepted in the third
     ledger = RunLedger(tmp_path)
     before = ledger.record()
-    digest = {
-        "params": ledger.digests_after(2)["params"],
-        "update": next(s["digest"] for s in before["seats"] if s["round_number"] == 3),
-    }[what]
+    digest = ledger.digests_after(2)["params"]
     path = ledger.store.path(digest)
     ledger.close()
     whole = path.read_bytes()
@@ -107,5 +103,22 @@ def test_a_run_whose_stored_params_are_damaged_or_gone_says_which_and_changes_no
     assert {**ledger.record(), "blobs": 0} == {**before, "blobs": 0}
     ledger.close()
     path.write_bytes(whole)  # the backup
+    create(tmp_path / "unbroken", small_plan())
+    assert go_on(tmp_path)[1] == go_on(tmp_path / "unbroken")[1]
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+@pytest.mark.parametrize("round_number", [1, 3])
+def test_whose_accepted_update_was_torn_is_asked_again_and_the_run_ends_with_the_same_bits(
+    tmp_path, how, round_number
+):
+    create(tmp_path, small_plan())
+    go_on_until_round(round_number, tmp_path)  # one update is accepted in it
+    ledger = RunLedger(tmp_path)
+    seats = ledger.record()["seats"]
+    digest = next(s["digest"] for s in seats if s["round_number"] == round_number and s["digest"])
+    path = ledger.store.path(digest)
+    ledger.close()
+    path.unlink() if how == "gone" else path.write_bytes(bytes(path.stat().st_size))
     create(tmp_path / "unbroken", small_plan())
     assert go_on(tmp_path)[1] == go_on(tmp_path / "unbroken")[1]

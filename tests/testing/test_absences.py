@@ -31,6 +31,9 @@ class Everybody:
                 delta={},
             )
 
+    def gone(self, site_ids):
+        return [LeftOut(site_id="c", reason="revoked")]
+
     def close(self):
         self.is_closed = True
 
@@ -55,6 +58,7 @@ def test_whoever_is_away_is_silent_and_is_not_asked_and_all_are_answered_for_onc
         assert sorted(answer.site_id for answer in answers) == ["a", "b", "c"]
         left = [answer for answer in answers if isinstance(answer, LeftOut)]
         assert left == [LeftOut(site_id=site_id, reason="deadline") for site_id in away]
+    assert engine.gone(["a", "b", "c"]) == [LeftOut(site_id="c", reason="revoked")]
     assert inner.asked == [["a", "b", "c"], ["a", "c"], ["a", "b", "c"]]
     engine.close()
     assert inner.is_closed

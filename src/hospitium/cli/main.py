@@ -78,7 +78,7 @@ def main() -> None:
         _fail(error.code, str(error), error.exit_status, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         stopped = InterruptedRunError(
-            "Interrupted. Every closed round and every accepted update is kept. Go on with "
+            "Interrupted. What was finished before is kept. A run goes on, no round lost, with "
             "`hospitium run resume RUN`; `hospitium run list` names the runs."
         )
         _fail(stopped.code, str(stopped), stopped.exit_status, as_json=as_json, debug=False)

@@ -97,7 +97,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
-        if event["kind"] in ("stage", "left_out", "partition", "serving"):
+        if event["kind"] in ("stage", "news", "left_out", "partition", "serving"):
             for line in words_of(event):
                 self._bars.console.print(line, highlight=False, markup=False)
             return
@@ -156,6 +156,8 @@ def words_of(event: Event) -> list[str]:
     """Return the lines that say an event."""
     if event["kind"] == "serving":
         return [f"{event['text']}. Stop with Ctrl-C; everything can be resumed."]
+    if event["kind"] == "news":
+        return [str(event["text"])]
     if event["kind"] == "stage":
         return [f"{event['text']} ..."]
     if event["kind"] == "left_out":

@@ -96,3 +96,24 @@ def show(
         print_json({"digest": found["digest"], "plan": found["plan"]})
     else:
         typer.echo(f"# digest {found['digest']}\n{found['toml']}", nl=False)
+
+
+@app.command("first-params")
+def first_params(
+    path: Annotated[Path, typer.Argument(help="A plan file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The safetensors file to write.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write the params that a run begins with, for a coordinating centre without torch."""
+    from hospitium.operations.first_params import write_first_params
+
+    written = write_first_params(path, out=out)
+    if as_json:
+        print_json(written)
+        return
+    typer.echo(
+        f"{out} was written: {written['num_arrays']} arrays, {written['bytes']:,} bytes. Bring it "
+        "to the coordinating centre, and put these two lines into [model] of the plan before it "
+        "is offered; init_file is where the file is there:\n"
+    )
+    typer.echo(f'init_file = "{out.name}"\ninit_sha256 = "{written["init_sha256"]}"')

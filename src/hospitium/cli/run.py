@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,7 @@ def start(
         return
     assert sites is not None
     from hospitium.operations.finishing import finish_run
-    from hospitium.operations.runs import prepare_run
+    from hospitium.operations.preparing import prepare_run
 
     with progress(quiet=as_json) as say:
         folder = prepare_run(
@@ -76,7 +77,6 @@ def start(
 @app.command()
 def resume(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     """Go on with an interrupted or paused run where it stopped."""
-    from hospitium.operations.finishing import finish_run
     from hospitium.operations.runs import wish_for
 
     settings: Context = context.obj
@@ -84,6 +84,8 @@ def resume(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     if wished["federation"]:
         _tell_wish(wished, f"{run} goes on", as_json=as_json)
         return
+    from hospitium.operations.finishing import finish_run
+
     with progress(quiet=as_json) as say:
         finished = finish_run(settings.home.run(run), say=say)
     _tell(finished, as_json=as_json)
@@ -119,13 +121,14 @@ def watch(
     from hospitium.operations.runs import watch_run
 
     settings: Context = context.obj
-    for row in watch_run(settings.home, run):
-        if row:
-            print_json(row) if as_json else typer.echo(_round_line(row))
-        elif not follow:
-            return
-        else:
-            time.sleep(1.0)
+    with suppress(KeyboardInterrupt):  # who stops watching stops nothing else
+        for row in watch_run(settings.home, run):
+            if row:
+                print_json(row) if as_json else typer.echo(_round_line(row))
+            elif not follow:
+                return
+            else:
+                time.sleep(1.0)
 
 
 @app.command()

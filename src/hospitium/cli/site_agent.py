@@ -134,28 +134,32 @@ def _tell_joined(found: Mapping[str, Any]) -> None:
         typer.echo(f"The request was sent: {asks}")
     else:
         typer.echo(f"{found['request']} was written: {asks} Bring it to the coordinating centre.")
-    typer.echo("Then call them and read out these six words:\n")
+    typer.echo("Call the coordinating centre, and read out these six words:\n")
     typer.echo(f"    {' '.join(found['words'])}\n")
-    typer.echo(f"Who approves here, and under which conditions, stands in {found['policy']}.")
+    typer.echo(
+        f"Next: say in {found['policy']} who approves here (approvers) and on which agreement "
+        "(reference, ethics, expires)."
+    )
     if found["is_sent"]:
-        typer.echo("Next: fill that in, then `hospitium site up`; it waits for the admission.")
+        typer.echo("Then `hospitium site up`; it waits for the admission.")
 
 
 def _tell_status(row: Mapping[str, Any]) -> None:
     words = (
-        ("registered", row["registered"]),
-        ("a plan is approved", bool(row["approved"])),
-        ("reachable", row["reachable"]),
-        ("decoding", row["decoding"]),
+        ("", "registered", row["registered"]),
+        ("a plan ", "approved", bool(row["approved"])),
+        ("", "reachable", row["reachable"]),
+        ("", "decoding", row["decoding"]),
     )
-    states = ", ".join(word if is_so else f"NOT {word}" for word, is_so in words)
+    states = ", ".join(f"{of}{word}" if is_so else f"NOT {word}" for of, word, is_so in words)
     stopped = "; left" if row["has_left"] else "; paused" if row["is_paused"] else ""
     health = "healthy: " if row["healthy"] else ""
     typer.echo(f"{row['federation']} as {row['site_id']}: {health}{states}{stopped}")
     if row["coordinator"]:
         typer.echo(f"  the coordinator thinks: {_thinks(row['coordinator'])}")
     if row["agent"] == "running":
-        number = f", round {row['round_number']}" if row["round_number"] is not None else ""
+        is_at_work = row["round_number"] is not None and row["state"] != "waiting"
+        number = f", round {row['round_number']}" if is_at_work else ""
         typer.echo(f"  the agent: {row['state']}{number}; training is {_isolated(row)}")
     if row["next_opening"]:
         typer.echo(f"  outside its hours; tasks are answered again from {row['next_opening']}")

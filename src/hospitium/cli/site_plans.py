@@ -89,8 +89,10 @@ def approve(
 
     home = home_of(context)
     if not yes:
-        _tell_review(read_plan(home, federation, plan, now=now()), err=as_json)
-        typer.confirm(f"\n{name}, do you agree to this for your site?", abort=True, err=True)
+        read = read_plan(home, federation, plan, now=now())
+        _tell_review(read, err=as_json)
+        if not read["policy_problems"]:  # else nobody is asked: it is refused below
+            typer.confirm(f"\n{name}, do you agree to this for your site?", abort=True, err=True)
     with progress(quiet=as_json) as say:
         found = approve_data(
             home, federation, plan, approver=name, data=data, role=role, now=now(), say=say
@@ -103,6 +105,7 @@ def approve(
         f"({len(found['approved_by'])} of {found['needed']}), with {found['num_cases']} training "
         f"cases, until {found['expires']}."
     )
+    typer.echo("The agent brings this to the coordinating centre: `hospitium site up`, if not yet.")
 
 
 def refuse(

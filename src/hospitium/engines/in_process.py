@@ -92,6 +92,10 @@ class InProcess:
             for future in waiting:
                 future.cancel()
 
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Nobody: sites on this machine are not revoked."""
+        return ()
+
     def close(self) -> None:
         """Stop the workers, if they are this engine's own."""
         if self._owns_pool:

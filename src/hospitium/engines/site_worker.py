@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from hospitium.errors import HospitiumError, SiteError
 from hospitium.plan import Plan
@@ -50,7 +51,7 @@ def public_words(work: Callable[[], str], folder: Path) -> bytes:
         return canonical_json({"error": f"the site failed ({type(error).__name__})"})
 
 
-def _answer(fields: dict[str, str], folder: Path) -> str:
+def _answer(fields: dict[str, Any], folder: Path) -> str:
     """Return the envelope of the site's update, in base64."""
     params = blob.read(Path(fields["params"]))
     task = decode_task(base64.b64decode(fields["task"]), params=params)
@@ -63,7 +64,11 @@ def _answer(fields: dict[str, str], folder: Path) -> str:
     )
     update = answer(task, plan=plan, site=site, trainer=trainer)
     envelope, _ = release(
-        update, task=task, outbox=Path(fields["outbox"]), record=folder / "egress.jsonl"
+        update,
+        task=task,
+        outbox=Path(fields["outbox"]),
+        record=folder / "egress.jsonl",
+        sync=not fields.get("is_sealed", False),
     )
     return base64.b64encode(envelope).decode()
 

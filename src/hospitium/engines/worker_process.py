@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast, get_args
 
 from hospitium.site import isolation
+from hospitium.site.footprint import peak_memory_bytes
 from hospitium.site.isolation import Isolation, Limits
 
 Handler: TypeAlias = Callable[[bytes], bytes]
@@ -77,6 +78,11 @@ class Worker:
     def is_alive(self) -> bool:
         """Whether the process is there still."""
         return self._process.poll() is None
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that the process ever held in memory; 0 once it is gone."""
+        return peak_memory_bytes(self._process.pid) if self.is_alive else 0
 
     @contextmanager
     def within(self, deadline_s: float) -> Iterator[None]:

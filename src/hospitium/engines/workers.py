@@ -67,6 +67,7 @@ class WorkerPool:
             hidden=tuple(hidden),
         )
         self._found: Isolation = "not_tested"
+        self._peak_bytes = 0
         self._requests: queue.Queue[_Item | None] = queue.Queue()
         self._closed = threading.Event()
         self._closing = threading.Lock()
@@ -93,6 +94,13 @@ class WorkerPool:
     def isolation(self) -> Isolation:
         """Return what the workers found when they tried to get out, the worst of all of them."""
         return self._found
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most that one worker was seen to hold; 0 where the system does not tell."""
+        with self._closing:
+            now = [worker.peak_memory_bytes for worker in self._workers]
+            self._peak_bytes = max([self._peak_bytes, *now])
+        return self._peak_bytes
 
     def hide(self, folders: Sequence[Path]) -> None:
         """Hide these folders from now on; a worker started before is replaced when it is idle."""
@@ -187,7 +195,9 @@ class WorkerPool:
                 self._found = found
             if item.must_be_cut_off and found != "cut_off":
                 raise SiteError(REFUSALS["isolation"])
-            return b"" if item.request is None else worker.ask(item.request)
+            reply = b"" if item.request is None else worker.ask(item.request)
+        self.peak_memory_bytes()
+        return reply
 
 
 def _stopped() -> EngineError:

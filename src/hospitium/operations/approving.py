@@ -9,6 +9,7 @@ from typing import Any
 from hospitium.errors import TrustError, UsageError
 from hospitium.imaging.cache import read_facts
 from hospitium.operations.admission import admit_local
+from hospitium.operations.allowing import problems_now, require_allowed, require_isolation
 from hospitium.operations.enrolment import joined
 from hospitium.operations.plan_words import difference, what_it_does, what_leaves
 from hospitium.operations.progress import Say, silent
@@ -17,7 +18,6 @@ from hospitium.operations.site_serving import probe_isolation
 from hospitium.operations.site_status import plan_state
 from hospitium.operations.withdrawing import only_digest
 from hospitium.plan import Plan
-from hospitium.site.isolation import REMEDY
 from hospitium.site.membership import Membership
 from hospitium.site.policy import Policy
 from hospitium.state.home import Home
@@ -69,7 +69,7 @@ def review(home: Home, federation: str | None, name: str, *, now: datetime) -> d
         "compared_with": before.digest if before else "",
         "changes": [change.words for change in changes],
         "weakenings": [change.key for change in changes if change.weakens],
-        "policy_problems": place.policy().problems_of(plan),
+        "policy_problems": problems_now(place.policy(), plan, now=now),
         "sites": [site.site_id for site in place.members().sites],
         "approvers": list(place.policy().approval.approvers),
     }
@@ -115,8 +115,8 @@ def approve(
             f"{plan.name}: this site has withdrawn from this plan; that cannot be taken back. A "
             "new plan is needed.",
         )
-    _require_allowed(policy, plan, approver=approver, now=now)
-    _require_isolation(policy, isolation)
+    require_allowed(policy, plan, approver=approver, now=now)
+    require_isolation(policy, isolation)
     admit_local([place.settings.site_id])
     facts = read_facts(cases)
     said = Approval(
@@ -180,7 +180,7 @@ def approve_data(
     """
     place = joined(home, federation)
     plan = _find(place, name)
-    _require_allowed(place.policy(), plan, approver=approver, now=now)  # before hours of reading
+    require_allowed(place.policy(), plan, approver=approver, now=now)  # before hours of reading
     cases = cases_for(home, federation, plan, data=data, say=say)
     say({"kind": "stage", "text": "Trying whether training is cut off from the network"})
     return approve(
@@ -246,39 +246,6 @@ def _require_member(place: Membership) -> None:
             f"{place.settings.federation}: this site is not on the member list in force with the "
             "keys that are here. Nothing was signed. Read the six words to the coordinating "
             "centre, or ask for a new invite.",
-        )
-
-
-def _require_allowed(policy: Policy, plan: Plan, *, approver: str, now: datetime) -> None:
-    """Refuse to sign what the site's own policy does not allow."""
-    problems = policy.problems_of(plan)
-    if approver not in policy.approval.approvers:
-        problems.append(f"{approver!r} is not named in approval.approvers")
-    if not policy.agreement.reference or not policy.agreement.ethics:
-        problems.append("agreement.reference and agreement.ethics are to be filled in")
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise TrustError(
-            "policy",
-            f"{plan.name}: this site's policy does not allow the approval. Nothing was signed.\n"
-            f"{listed}\nAgree on another plan, or change policy.toml if you may.",
-        )
-    if not policy.is_agreed(now):
-        raise TrustError(
-            "expired",
-            f"{plan.name}: the agreement of this site ended on "
-            f"{policy.agreement.expires or 'no day that is written down'} (agreement.expires). "
-            "Nothing was signed; after it nothing is trained. Renew it, then write the new day.",
-        )
-
-
-def _require_isolation(policy: Policy, isolation: str) -> None:
-    """Refuse to sign where training would have a network and the policy does not want that."""
-    if policy.isolation.required and isolation == "not_cut_off":
-        raise TrustError(
-            "policy",
-            "The training process could reach the network on this machine, and the policy wants it "
-            f"cut off (isolation.required). Nothing was signed. {REMEDY}",
         )
 
 

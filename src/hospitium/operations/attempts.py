@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hospitium.engines.hub.run_keys import delete_run_key
 from hospitium.errors import EngineError, HospitiumError, InterruptedRunError, QuorumError
 from hospitium.operations.halting import wish_of
 from hospitium.operations.networked import canary_of
@@ -108,6 +109,7 @@ def _attempt(folder: Path, *, engines: Callable[[], Engines], desk: Desk, say: S
     place = canary_of(folder)
     if RunLedger.exists(place):
         run_canary(place, engines=engines(), say=say, label=place.name)
+        delete_run_key(place)  # nobody can open again what sites sent for it
         _say_canary(folder, say)
     run_to_end(folder, engines=engines(), say=say, label=folder.name)
     write_networked(folder, desk=desk)

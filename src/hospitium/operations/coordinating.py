@@ -67,6 +67,7 @@ def begin_federation(
     desk = desk_of(home, federation)
     if desk.chain.envelopes():
         raise StateConflictError(f"{federation}: the federation exists. Nothing was changed.")
+    home.make()
     authority = _authority(tls_ca) if tls_ca else PUBLIC_CA
     if server is not None:
         use_certificate(home, *server)

@@ -14,8 +14,9 @@ from hospitium.imaging.cases import Cases
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import Columns, read_source
 from hospitium.operations.case_caches import site_cache
+from hospitium.operations.new_runs import new_run
 from hospitium.operations.progress import Say
-from hospitium.operations.starting import create_run, new_run, prepare_site, require_free_names
+from hospitium.operations.starting import create_run, prepare_site, require_free_names
 from hospitium.plan import Plan
 from hospitium.plan.checking import MODEL_ARGS
 from hospitium.plan.schema import ImagingSection, PipelineSection

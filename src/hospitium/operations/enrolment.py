@@ -72,7 +72,7 @@ def join(
         StateConflictError: The site is a member already. Nothing was changed.
     """
     invite = read_invite(read_file(invite_path), now=now)
-    place = membership(home.folder, invite.federation)
+    place = membership(home.make(), invite.federation)
     if place.has_joined and not place.has_left and place.own_row() is not None:
         raise StateConflictError(
             f"{invite.federation}: this site is a member already. Nothing was changed. If its keys "

@@ -11,7 +11,8 @@ from hospitium.engines.workers import WorkerPool
 from hospitium.evaluation.report_words import summary_sentence
 from hospitium.operations.baselines import run_baselines
 from hospitium.operations.progress import Say
-from hospitium.operations.reporting import write_comparison, write_model
+from hospitium.operations.reporting import write_comparison
+from hospitium.operations.run_figures import write_model
 from hospitium.operations.running import OnThisMachine, open_ledger, run_to_end
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from hospitium.errors import InterruptedRunError
 from hospitium.state import durable
-from hospitium.types import Answer, Engine, Task
+from hospitium.types import Answer, Engine, LeftOut, Task
 
 Wish = Literal["", "paused", "stopped"]
 """What a person wants of a run: to go on, to wait between two rounds, or to end for now."""
@@ -60,6 +60,10 @@ class Halting:
     def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterable[Answer]:
         """Give the task to these sites; see `Engine`."""
         return self._engine.ask(task, site_ids, deadline_s=deadline_s)
+
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Return who of these must not count any more; see `Engine`."""
+        return self._engine.gone(site_ids)
 
     def close(self) -> None:
         """Close the engine."""

@@ -18,12 +18,13 @@ from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.run_keys import run_key
 from hospitium.errors import QuorumError, StateConflictError, UsageError
 from hospitium.operations.desks import existing
+from hospitium.operations.first_params import first_params
+from hospitium.operations.new_runs import new_run
 from hospitium.operations.offering import unresolved
-from hospitium.operations.running import first_params
 from hospitium.operations.seating import Seated, Seating, why_absent
-from hospitium.operations.starting import new_run
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.reading import plan_from_dict
+from hospitium.state import durable
 from hospitium.state.desk import Desk
 from hospitium.state.home import Home
 from hospitium.state.ledger import RunLedger
@@ -63,6 +64,7 @@ def start_networked(
     Raises:
         UsageError: The plan was not offered, or the name is too long.
         QuorumError: Too few sites have approved it. Nothing was begun.
+        StateConflictError: A run of this name exists, or once did.
     """
     desk = existing(home, federation)
     plan = _offered(desk, plan_name)
@@ -70,6 +72,8 @@ def start_networked(
     if len(run_id) > MAX_RUN_ID:
         raise UsageError(f"{run_id!r}: a run's name has {MAX_RUN_ID} characters at most.")
     home.free_run(run_id)
+    names = _UsedNames(home)
+    names.require_free(run_id)
     seats, absent = _seats(desk, plan)
     named = plan.model.init_file
     facts: dict[str, Json] = {
@@ -79,6 +83,7 @@ def start_networked(
         "canary": has_canary,
     }
     first_params(plan, Plugin(), init_file=str(facts["init_file"]))  # fails before it is begun
+    names.take(run_id)
     if has_canary:
         with new_run(home, run_id + CANARY, out=None) as folder:
             canary_facts = {**facts, "canary": False, "canary_of": run_id}
@@ -137,6 +142,36 @@ class OverTheHub:
         self._stopped.set()
         if self._engine is not None:
             self._engine.close()
+
+
+class _UsedNames:
+    """The names of all runs between machines that were ever begun here, those that are gone too.
+
+    Sites keep what belongs to a run, as answers and the state of an optimizer, under its name: a
+    name that came twice would bring what is left of one run into the other.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._folder = home.folder / "coordinator" / ".run-names"
+
+    def require_free(self, run_id: str) -> None:
+        """Refuse a name that a run has, or had.
+
+        Raises:
+            StateConflictError: It is used. Nothing was begun.
+        """
+        if (self._folder / run_id).exists():
+            raise StateConflictError(
+                f"{run_id}: a run of this name was begun here before, and sites may still hold "
+                "what belongs to it. Nothing was begun. Choose another name."
+            )
+
+    def take(self, run_id: str) -> None:
+        """Use up a name and that of its canary, for good."""
+        durable.make_folder(self._folder)
+        for name in (run_id, run_id + CANARY):
+            self.require_free(name)
+            durable.write_once(self._folder / name, b"")
 
 
 def canary_of(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from hospitium.evaluation.report_networked import SCHEMA_VERSION, write_networke
 from hospitium.evaluation.score_sums import curve_metrics
 from hospitium.operations.costs import costs, waits
 from hospitium.operations.protections import protections
-from hospitium.operations.reporting import (
+from hospitium.operations.run_figures import (
     curve,
     outcome_of,
     task_bytes,

@@ -14,6 +14,7 @@ from hospitium.errors import PlanError
 from hospitium.imaging.fingerprint.data import Fingerprint, total
 from hospitium.imaging.fingerprint.histograms import NONE
 from hospitium.operations.desks import coordinator_key, existing
+from hospitium.operations.first_params import require_first_params
 from hospitium.operations.plan_auto import read_fingerprints
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import check_plan
@@ -60,6 +61,7 @@ def offer_plan(
     check_plan(plan, num_sites=len(members.sites) or None)
     if plan.plugin_sha256:
         raise PlanError(["plugin_sha256: a plug-in runs in_process only, never between machines"])
+    require_first_params(plan)
     resolved = ""
     if plan != given:
         beside = plan_path.with_name(f"{plan_path.stem}.{plan.digest[:12]}.toml")

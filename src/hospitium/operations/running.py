@@ -13,15 +13,15 @@ from hospitium.algorithms.seated import Seated
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.workers import WorkerPool
 from hospitium.errors import (
-    CorruptedError,
     EngineError,
     InterruptedRunError,
-    PlanError,
     PluginError,
+    QuorumError,
     StorageError,
 )
 from hospitium.evaluation.score_sums import layout
 from hospitium.operations.choosing import choose
+from hospitium.operations.first_params import first_params
 from hospitium.operations.halting import Halting
 from hospitium.operations.progress import RunProgress, Say
 from hospitium.operations.scores import score_of
@@ -30,10 +30,8 @@ from hospitium.state import durable
 from hospitium.state.home import locked
 from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
-from hospitium.training import trainer_for
 from hospitium.training.plugins import Plugin, load_plugin
-from hospitium.types import Algorithm, Engine, Params, Seat
-from hospitium.wire import blob
+from hospitium.types import Algorithm, Engine, Seat
 
 
 class Engines(Protocol):
@@ -161,39 +159,6 @@ def plugin_of(plan: Plan, path: str) -> Plugin:
     return plugin
 
 
-def first_params(plan: Plan, plugin: Plugin, *, init_file: str = "") -> Params:
-    """Return the first params: drawn from the plan's seed, or from its file, checked by digest.
-
-    Args:
-        plan: Names the model, and the file.
-        plugin: May hold the model.
-        init_file: Where that file was when the run began; empty takes the plan's own path.
-
-    Raises:
-        PlanError: The file or the digest does not fit the plan's model.
-    """
-    drawn = trainer_for(plan, plugin=plugin, device="cpu").first_params()
-    params = drawn
-    if plan.model.init_file:
-        try:
-            params = dict(blob.read(Path(init_file or plan.model.init_file)))
-        except (OSError, CorruptedError) as error:
-            raise PlanError([f"model.init_file: {error}"]) from error
-        if blob.manifest_of(params) != blob.manifest_of(drawn):
-            lacks = sorted(set(drawn) - set(params))
-            adds = sorted(set(params) - set(drawn))
-            raise PlanError(
-                [
-                    f"model.init_file does not hold the params of {plan.model.name}: it lacks "
-                    f"{lacks or 'none'}, adds {adds or 'none'}, or has other shapes"
-                ]
-            )
-    found = blob.digest_of(params)
-    if plan.model.init_sha256 not in ("", found):
-        raise PlanError([f"model.init_sha256: the first params have the digest {found}"])
-    return params
-
-
 def _train(ledger: RunLedger, engines: Engines, *, say: Say, label: str) -> Chosen:
     algorithm = _algorithm(ledger)
     engine = Halting(engines.open(ledger), ledger.folder)
@@ -210,6 +175,10 @@ def _one_round(ledger: RunLedger, engines: Engines, *, say: Say, label: str) -> 
     engine = Halting(engines.open(ledger), ledger.folder)
     try:
         federation.run(first, algorithm, engine, ledger, RunProgress(say, label=label))
+    except QuorumError as error:  # a canary follows the run that it is for
+        main = str(ledger.facts.get("canary_of", ledger.run_id))
+        words = str(error).replace(f"run resume {ledger.run_id}`", f"run resume {main}`")
+        raise QuorumError(f"The canary of {main}: {words}") from error
     finally:
         engine.close()
     return Chosen(

@@ -46,6 +46,7 @@ class Seating:
         is_under_way = attempt == 1
         self._seat(standing, round_number, set(standing) if is_under_way else accepted)
         seats = self._ledger.seats_of(round_number)
+        accepted -= set(self.gone(accepted))
         self._chosen = frozenset(accepted | {s.site_id for s in seats if s.site_id in standing})
         if len(self._chosen) < self.needed():
             raise QuorumError(self._too_few(round_number, seats))
@@ -65,6 +66,15 @@ class Seating:
             if site_id not in standing
         }
 
+    def gone(self, site_ids: Collection[str]) -> dict[str, str]:
+        """Return who of these must not count, even with what was accepted already, and why.
+
+        Whoever only has to approve again counts: it stood by the plan when it answered.
+        """
+        plan_digest = self._ledger.plan.digest
+        each = {name: why_gone(self._desk, plan_digest, name) for name in sorted(site_ids)}
+        return {site_id: reason for site_id, reason in each.items() if reason}
+
     def _seat(
         self, standing: Mapping[str, Approval], round_number: int, fixed: Collection[str]
     ) -> None:
@@ -82,7 +92,7 @@ class Seating:
     def _too_few(self, round_number: int, seats: Sequence[Seat]) -> str:
         names = [seat.site_id for seat in seats]
         absent = "; ".join(f"{name} ({why})" for name, why in self.absent(names).items())
-        run_id = self._ledger.run_id
+        run_id = self._ledger.facts.get("canary_of", self._ledger.run_id)
         return (
             f"Round {round_number} of {run_id}: {len(self._chosen)} of {len(seats)} sites can be "
             f"asked; {self.needed()} are needed. Without the others: {absent}. Nobody was asked, "
@@ -116,6 +126,11 @@ class Seated:
         asked = [site_id for site_id in site_ids if site_id not in absent]
         yield from self._engine.ask(task, asked, deadline_s=deadline_s)
 
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Return who of these was revoked, or takes no part in the plan any more, and why."""
+        found = self._seating.gone(site_ids)
+        return [LeftOut(site_id=site_id, reason=reason) for site_id, reason in found.items()]
+
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
@@ -123,14 +138,22 @@ class Seated:
 
 def why_absent(desk: Desk, plan_digest: str, site_id: str) -> str:
     """Return in words why the approval of a site does not stand, or that there is none."""
+    if reason := why_gone(desk, plan_digest, site_id):
+        return reason
+    members, word = desk.members(), desk.last_word(site_id, plan_digest)
+    if not isinstance(word, Approval):
+        return "has not approved the plan"
+    if word.members_digest != members.digest:
+        return f"has to approve again under member list {members.members_epoch}"
+    return "its approval has expired"
+
+
+def why_gone(desk: Desk, plan_digest: str, site_id: str) -> str:
+    """Return why a site is out of a plan: revoked, refused or withdrawn; "" if it is not."""
     members = desk.members()
     if desk.is_cut_off(site_id) or site_id not in {site.site_id for site in members.sites}:
         return "revoked: no member any more"
     word = desk.last_word(site_id, plan_digest)
     if isinstance(word, Refusal):
         return f"refused the plan ({word.reason})"
-    if not isinstance(word, Approval):
-        return "withdrew from the plan" if word == "withdrawn" else "has not approved the plan"
-    if word.members_digest != members.digest:
-        return f"has to approve again under member list {members.members_epoch}"
-    return "its approval has expired"
+    return "withdrew from the plan" if word == "withdrawn" else ""

@@ -34,8 +34,8 @@ from hospitium.state.record import RunRecord
 from hospitium.wire.signing import SigningKey
 
 LOOK_S = 0.25
-AGAIN_S = 30.0
-"""When a run whose ledger could not be read is looked at again."""
+FIRST_AGAIN_S, AGAIN_S = 0.5, 30.0
+"""When a run whose ledger could not be read is looked at again: it may be just being begun."""
 
 END_S = 30.0
 
@@ -64,7 +64,7 @@ def serve(
         RunBusyError: Another process serves this home.
     """
     with _alone(home):
-        houses = _Houses(home)
+        houses = _Houses(home, say=say)
         houses.look()
         if not houses.found:
             raise UsageError(
@@ -101,8 +101,9 @@ class _House:
 class _Houses:
     """Every federation of an installation, as they come."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, say: Say) -> None:
         self._home = home
+        self._say = say
         self.found: dict[str, _House] = {}
         self.hubs: dict[str, Hub] = {}
 
@@ -112,10 +113,13 @@ class _Houses:
             if name not in self.found:
                 desk = existing(self._home, name)
                 backend = LocalBackend(desk.folder / "hub")
-                key, office = coordinator_key(desk), Office(desk)
+                key, office = coordinator_key(desk), Office(desk, tell=self._tell)
                 hub = Hub(backend, members=office.members, key=key, office=office)
                 self.found[name] = _House(desk=desk, backend=backend, key=key, hub=hub)
                 self.hubs[name] = hub
+
+    def _tell(self, text: str) -> None:
+        self._say({"kind": "news", "text": text})
 
     def addresses(self) -> list[str]:
         """Return every address under which sites reach this installation, each once."""
@@ -139,7 +143,7 @@ class _Runs:
         self._first_pause_s = first_pause_s
         self._stop = threading.Event()
         self._known: dict[str, str] = {}
-        self._not_before: dict[str, float] = {}
+        self._again: dict[str, tuple[float, float]] = {}
         self._working: dict[str, _Work] = {}
 
     def look(self) -> None:
@@ -184,18 +188,21 @@ class _Runs:
         )
         if is_done:
             self._known[work.folder.name] = ""
-            self._say({"kind": "stage", "text": f"{work.folder.name}: finished"})
+            name = work.folder.name
+            text = f"{name}: finished. What came out: `hospitium run show {name}`"
+            self._say({"kind": "news", "text": text})
 
     def _federation(self, run_id: str) -> str:
         """Return the federation of an unfinished run between machines; "" for any other."""
         if run_id in self._known:
             return self._known[run_id]
-        if time.monotonic() < self._not_before.get(run_id, 0.0):
+        not_before, pause_s = self._again.get(run_id, (0.0, FIRST_AGAIN_S))
+        if time.monotonic() < not_before:
             return ""
         try:
             ledger = RunRecord(self._home.run(run_id))
         except HospitiumError:
-            self._not_before[run_id] = time.monotonic() + AGAIN_S
+            self._again[run_id] = time.monotonic() + pause_s, min(2 * pause_s, AGAIN_S)
             return ""
         try:
             report = Path(str(ledger.facts.get("out", ""))) / "report.json"

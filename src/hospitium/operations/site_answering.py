@@ -18,6 +18,7 @@ from hospitium.engines.workers import WorkerDiedError, WorkerPool
 from hospitium.errors import EngineError
 from hospitium.operations.site_rules import SiteRules
 from hospitium.site.condition import Condition
+from hospitium.site.footprint import peak_memory_bytes
 from hospitium.site.isolation import Limits
 from hospitium.site.membership import Membership
 from hospitium.state.home import Home
@@ -97,6 +98,11 @@ class Answering:
         if self._pool is not None:
             self._condition.note(isolation=self._pool.isolation())
             self._pool.hide(key_folders(self._home))
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most that this process and its training process held, together."""
+        trained = 0 if self._pool is None else self._pool.peak_memory_bytes()
+        return peak_memory_bytes() + trained
 
     def stop(self) -> None:
         """End what waits; `end` does the rest."""

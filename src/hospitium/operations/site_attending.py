@@ -13,12 +13,14 @@ from hospitium import __version__
 from hospitium.engines.hub.asking import StoppedError
 from hospitium.engines.hub.beats import Beat
 from hospitium.engines.hub.pace import Pace
-from hospitium.engines.hub.transport import HubTransport
+from hospitium.engines.hub.transport import WORK, HubTransport
 from hospitium.errors import HospitiumError, HubError, TrustError
 from hospitium.operations.enrolment import fetch
 from hospitium.operations.site_answering import Answering
 from hospitium.operations.site_rules import SiteRules
 from hospitium.site.condition import Condition
+from hospitium.site.egress import RECORD, Departures
+from hospitium.site.footprint import Footprints
 from hospitium.site.membership import Membership
 from hospitium.state import durable
 from hospitium.state.home import Home
@@ -62,8 +64,10 @@ class Attendant:
         self._place = place
         self._name = place.settings.federation
         self._say = say
-        self._folder = durable.make_folder(place.folder / "work")
+        self._folder = durable.make_folder(place.folder / WORK)
         self._condition = Condition(place.folder)
+        self._footprints = Footprints(place.folder)
+        self._departures = Departures(self._folder / RECORD)
         self._pace = Pace()
         self._rules = SiteRules(place)
         self._stop = threading.Event()
@@ -168,7 +172,10 @@ class Attendant:
     def _exchange(self) -> None:
         """Take new lists and plans, bring what was said here, and say how this site is."""
         known = self._place.chain.current() is not None
+        has_news = bool(self._place.statements.untold())
         taken = self._fetched() if known else self._applied()
+        if has_news:
+            self._due["beat"] = 0.0  # what the coordinator thinks of this site has changed
         self._condition.note(reachable=True, decoding=True)
         for words in taken["refused"]:
             self._condition.failed(TrustError("plan", words))
@@ -216,6 +223,7 @@ class Attendant:
         found, closed = self._condition.found, self._rules.closed()
         state = found.state if not closed else "paused" if closed == "paused" else "closed"
         opening = self._rules.next_opening()
+        most = self._footprints.seen(memory_bytes=self._answering.peak_memory_bytes())
         return Beat(
             state=state,
             version=__version__,
@@ -224,6 +232,8 @@ class Attendant:
             isolation=found.isolation,
             next_opening=None if opening is None else time_text(opening),
             last_error=found.last_code,
+            peak_memory_bytes=most.memory_bytes,
+            peak_disk_bytes=most.disk_bytes,
         )
 
     def _opened(self, *, key: SigningKey | None = None) -> HubTransport:
@@ -235,6 +245,7 @@ class Attendant:
                 stop=self._stop,
                 log=self._log,
                 pace=self._pace,
+                departures=self._departures,
             )
         return self._transport
 

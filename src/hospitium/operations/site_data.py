@@ -84,7 +84,7 @@ def site_key(home: Home) -> SiteKey:
 
 def make_site_folder(home: Home, folder: Path) -> Path:
     """Make a folder below ``<home>/site``, which is closed to other accounts from its beginning."""
-    site = home.folder / "site"
+    site = home.make() / "site"
     with durable.storage_errors(site):
         site.mkdir(mode=0o700, parents=True, exist_ok=True)
     return durable.make_folder(folder)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hospitium.errors import DataError, PluginError, StateConflictError, UsageError
+from hospitium.errors import DataError, PluginError, UsageError
 from hospitium.imaging.cache import CaseFacts, read_facts, write_cases
 from hospitium.imaging.cases import Cases
 from hospitium.operations.admission import admit_local
+from hospitium.operations.new_runs import new_run as new_run
 from hospitium.plan import Plan
 from hospitium.plan.checking import check_plan
 from hospitium.plan.reading import plan_from_dict
-from hospitium.state import durable
-from hospitium.state.home import Home, locked
 from hospitium.state.ledger import RunLedger
 from hospitium.training.plugins import Plugin
 from hospitium.training.trainer import balanced_weights, sampling_rate
@@ -38,31 +35,6 @@ class PreparedSite:
     def num_cases(self) -> int:
         """How many training cases the site enrols with."""
         return sum(self.facts.splits["train"].values())
-
-
-@contextmanager
-def new_run(home: Home, run_id: str, *, out: Path | None) -> Iterator[Path]:
-    """Make a run's folder, and take it away again if the run is not begun inside of this block.
-
-    Args:
-        home: Where runs live.
-        run_id: Name of the run.
-        out: Where the report is to be; it is made now, so that a disk that refuses says so first.
-    """
-    folder = home.new_run(run_id)
-    with locked(folder):
-        if RunLedger.exists(folder):
-            raise StateConflictError(
-                f"{run_id}: there is a run of this name already. Nothing was changed. "
-                f"Go on with it by `hospitium run resume {run_id}`, or choose another name."
-            )
-        try:
-            durable.make_folder(out or folder / "report")
-            yield folder
-        except BaseException:
-            if not RunLedger.exists(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
 
 
 def with_plugin(plan: Plan, plugin: Plugin) -> Plan:

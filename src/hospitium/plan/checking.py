@@ -76,6 +76,11 @@ def _not_built(section: Any, path: str) -> list[str]:
         value = getattr(section, item.name)
         if is_dataclass(value):
             problems += _not_built(value, f"{path}{item.name}.")
+        elif (path, value) == ("engine.", "hub"):
+            problems.append(
+                "engine.name = 'hub': any plan can run between machines; leave 'in_process', and "
+                "begin the run with `hospitium run start PLAN --federation NAME`"
+            )
         elif value in item.metadata.get("reserved", ()):
             built = " or ".join(repr(choice) for choice in item.metadata["choices"])
             problems.append(

@@ -208,7 +208,11 @@ class TrainingSection:
         choices=("equal", "proportional"),
     )
     sampling_rate: float = key(
-        0.0, "that share; filled in from the sites' counts when a run starts", low=0.0, high=1.0
+        0.0,
+        "that share; filled in from the sites' counts when a run starts, between machines when the "
+        "plan is offered",
+        low=0.0,
+        high=1.0,
     )
     optimizer: str = key("adamw", "adamw, or sgd with Nesterov momentum", choices=("adamw", "sgd"))
     lr: float = key(0.004, "the highest learning rate", above=0.0)
@@ -234,7 +238,9 @@ class TrainingSection:
         choices=("none", "balanced", "logit_adjusted"),
     )
     class_weights: tuple[float, ...] = key(
-        (), "the weights themselves; filled in from the sites' counts when a balanced run starts"
+        (),
+        "the weights themselves; filled in from the sites' counts when a balanced run starts, "
+        "between machines when the plan is offered",
     )
     label_smoothing: float = key(0.0, "", low=0.0, high=0.5)
     augment: str = key(
@@ -314,7 +320,7 @@ class EngineSection:
 
     name: str = key(
         "in_process",
-        "in_process: all sites on this machine",
+        "in_process: all sites on this machine; between machines the hub takes its place",
         choices=("in_process",),
         reserved=("hub", "flower", "flare"),
     )

@@ -24,6 +24,7 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
         "paused": "the site has paused",
         "members": "the member list is not the one that the site agreed to",
         "sites": "there are fewer sites than the site agreed to",
+        "sealed": "the update is to leave without being sealed to the run's key",
         "code": "the plan's custom code is not pinned by the site",
         "policy": "the site's policy has changed since it agreed",
         "expired": "the site's agreement or approval has expired",
@@ -55,11 +56,16 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class Occasion:
-    """What a task comes with: the member list in force, who was asked, and the time at the site."""
+    """What a task comes with: the member list in force, who was asked, and the time at the site.
+
+    ``is_sealed`` says whether the update is to be sealed to the run's key, so that only the
+    coordinator reads it and nobody on the way, which must be where no secure sum hides it.
+    """
 
     members_digest: str
     num_sites: int
     now: datetime
+    is_sealed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,7 @@ def _refusal(terms: Terms, plan: Plan, occasion: Occasion) -> str | None:
         "paused": terms.is_paused,
         "members": occasion.members_digest != terms.members_digest,
         "sites": occasion.num_sites < max(terms.min_sites, policy.allow.min_sites),
+        "sealed": plan.privacy.secure_sums == "off" and not occasion.is_sealed,
         "code": bool(plan.plugin_sha256) and plan.plugin_sha256 not in policy.allow.code,
         "policy": policy.digest != terms.policy_digest,
         "expired": occasion.now > terms.expires or not policy.is_agreed(occasion.now),

@@ -26,12 +26,14 @@ def write_point(name: str) -> None:
         on_write_point(name)
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], str]) -> str:
+def write_atomically(path: Path, write: Callable[[BinaryIO], str], *, sync: bool = True) -> str:
     """Write a whole file or none of it: temporary name, fsync, rename, fsync of the folder.
 
     Args:
         path: Where the file is to be; an older file there is replaced.
         write: Writes the content; what it returns is returned.
+        sync: False for what can be made anew: whole after ``kill -9``, but perhaps not after a
+            power cut.
 
     Raises:
         StorageError: The disk refused. There is no half file, and the older one is untouched.
@@ -43,9 +45,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], str]) -> str:
             with temporary.open("wb") as file:
                 result = write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             write_point("before rename")
-            move(temporary, path)
+            if sync:
+                move(temporary, path)
+            else:
+                temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -101,10 +107,10 @@ def sweep(folder: Path) -> None:
         delete(path)
 
 
-def make_folder(path: Path) -> Path:
-    """Make a folder and its parents if they are not there."""
+def make_folder(path: Path, *, mode: int = 0o777) -> Path:
+    """Make a folder and its parents if they are not there; the mode of one that is, stays."""
     with storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode, parents=True, exist_ok=True)
     return path
 
 

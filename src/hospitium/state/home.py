@@ -42,7 +42,13 @@ class Home:
             StateConflictError: There is a run of this name. Nothing of it was touched.
             StorageError: The folder cannot be made.
         """
-        return durable.make_folder(self.free_run(run_id))
+        folder = self.free_run(run_id)
+        self.make()
+        return durable.make_folder(folder)
+
+    def make(self) -> Path:
+        """Make this folder, open to its owner alone: keys are in it; one that exists is left so."""
+        return durable.make_folder(self.folder, mode=0o700)
 
     def free_run(self, run_id: str) -> Path:
         """Return where a run of this name would live; nothing is made.

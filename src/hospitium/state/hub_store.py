@@ -8,6 +8,7 @@ way as soon as the task is asked again or an update comes.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,16 @@ class HubStore:
             durable.make_folder(folder) / "hub.sqlite", schema="hub_migrations"
         )
         self._lock = threading.RLock()
+        self._begin_numbers()
 
     def close(self) -> None:
         """Close the database; safe to call twice."""
         with self._lock:
             self._database.close()
+
+    def is_there(self) -> bool:
+        """Whether its file is where it was opened; it was lost where it is not."""
+        return self._database.path.exists()
 
     def put_tasks(self, tasks: Sequence[OpenTask]) -> None:
         """Put tasks; one that is there already, or was, is put anew, without its old error."""
@@ -219,6 +225,19 @@ class HubStore:
             "SELECT place, sha256 FROM conflicts WHERE site_id = ? ORDER BY 1, 2", (site_id,)
         )
         return [(str(row["place"]), str(row["sha256"])) for row in rows]
+
+    def _begin_numbers(self) -> None:
+        """Let a new store begin above every number that one before it, now lost, has given.
+
+        Sites ask for tasks after a number. It begins at the time in microseconds.
+        """
+        with self._database.transaction("begin numbers") as change:
+            for table in ("tasks", "answers"):
+                change.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, ?2 WHERE NOT EXISTS "
+                    "(SELECT 1 FROM sqlite_sequence WHERE name = ?1)",
+                    (table, time.time_ns() // 1000),
+                )
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         with self._lock:

@@ -1,8 +1,9 @@
 """The ledger of one run: SQLite for what happened, the store for params; resume is its purpose.
 
-The order of writes is the guarantee. A blob is durable before the row that names it is committed,
+The order of writes is the guarantee. A blob is there before the row that names it is committed,
 and is deleted only after the row that stops naming it is. So a crash can leave a file too many,
-never one too few, and `Store.keep_only` sweeps up at the next start.
+never one too few, and `Store.keep_only` sweeps up at the next start. What a round made is synced; an
+update of an open round may be torn by a power cut, and then its site is asked again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hospitium.state.beginning import begin_run
 from hospitium.state.beginning import utc_text as _now
 from hospitium.state.database import Transaction
 from hospitium.state.record import Chosen, RunRecord
+from hospitium.state.vacating import ask_again, strike
 from hospitium.types import LeftOut, Result, Seat, State, Sums, Task, Update
 
 NO_ANSWER = "no_answer"
@@ -55,7 +57,10 @@ class RunLedger(RunRecord):
         return self._state(last), last["round_number"]
 
     def opened(self, task: Task, site_ids: Sequence[str]) -> Sequence[str]:
-        """Open a round, or go on with it; return the sites that have not been answered for."""
+        """Open a round, or go on with it; return the sites that have not been answered for.
+
+        A site counts as such again whose accepted params are torn or gone.
+        """
         number = task.round_number
         found = self._round(number)
         if found is None:
@@ -72,6 +77,9 @@ class RunLedger(RunRecord):
         else:
             with self._database.transaction("opened again") as change:
                 self._insert_seats(change, number, site_ids)
+                for row in self._seats(number, "accepted"):
+                    if row["digest"] and self.store.drop_torn(row["digest"]):
+                        ask_again(change, number, row["site_id"])
         rows = self._seats(number, "asked")
         return [row["site_id"] for row in rows]
 
@@ -129,6 +137,20 @@ class RunLedger(RunRecord):
                 "WHERE round_number = ? AND site_id = ? AND status = 'asked'",
                 (left_out.reason, _now(), task.round_number, left_out.site_id),
             )
+
+    def struck(self, task: Task, gone: Sequence[LeftOut]) -> Sequence[LeftOut]:
+        """Leave out whoever of these was accepted in this open round; return them.
+
+        Their updates are deleted when the round is closed, as all others are.
+        """
+        accepted = {row["site_id"] for row in self._seats(task.round_number, "accepted")}
+        found = [left_out for left_out in gone if left_out.site_id in accepted]
+        if not found:
+            return found
+        with self._database.transaction("struck") as change:
+            for left_out in found:
+                strike(change, task.round_number, left_out.site_id, reason=left_out.reason)
+        return found
 
     def closed(self, task: Task, state: State, result: Result) -> None:
         """Close a round: params to the store, one commit, and only then deletions."""

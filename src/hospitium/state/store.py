@@ -37,11 +37,22 @@ class Store:
         return digest
 
     def adopt(self, path: Path, digest: str) -> Path:
-        """Take over a file that was written and synced on this disk, and whose digest is known."""
+        """Take over a file that was written on this disk, and whose digest is known.
+
+        Where it was not synced, a power cut may tear it: see `drop_torn`.
+        """
         with durable.storage_errors(path):
             durable.write_point("before adopt")
             durable.move(path, self.path(digest))
         return self.path(digest)
+
+    def drop_torn(self, digest: str) -> bool:
+        """Delete the file of this digest if its bytes are not whole; True where there is none."""
+        path = self.path(digest)
+        if path.is_file() and blob.file_digest(path) == digest:
+            return False
+        durable.delete(path)
+        return True
 
     def get(self, digest: str) -> Params:
         """Return the params of this digest, mapped read-only, after checking every byte.

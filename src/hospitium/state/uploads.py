@@ -38,6 +38,10 @@ class Shape:
         """How many chunks the file has; at least one."""
         return -(-self.total_bytes // self.chunk_bytes)
 
+    def is_finer_than(self, other: Shape) -> bool:
+        """Whether this is the same file in smaller chunks."""
+        return self.total_bytes == other.total_bytes and self.chunk_bytes < other.chunk_bytes
+
     def size_of(self, index: int) -> int:
         """Return the size of one chunk in bytes; 0 for one that the file does not have."""
         if not 0 <= index < self.num_chunks:
@@ -145,6 +149,8 @@ class Uploads:
     ) -> None:
         """Write one chunk; the same bytes again change nothing.
 
+        A chunk of a finer shape begins the upload anew: larger ones do not pass any more.
+
         Args:
             site_id: The sender.
             upload_id: The SHA-256 that it promises for the whole file.
@@ -155,14 +161,19 @@ class Uploads:
 
         Raises:
             UpdateError: The chunk does not fit into a file of this shape.
-            StateConflictError: Other bytes, or another shape, are here already; they stay.
+            StateConflictError: Other bytes, or a finer shape, are here already; they stay.
             StorageError: The disk refused.
         """
         if not MIN_CHUNK_BYTES <= shape.chunk_bytes <= MAX_CHUNK_BYTES or shape.total_bytes < 1:
             raise UpdateError("blob_size", f"An upload in chunks of {shape.chunk_bytes} bytes.")
         if sum(map(len, pieces)) != shape.size_of(index):
             raise UpdateError("blob_size", f"Chunk {index} is not of the size that it should be.")
-        upload = self._find(site_id, upload_id) or self._begin(site_id, upload_id, shape)
+        upload = self._find(site_id, upload_id)
+        if upload is not None and shape.is_finer_than(upload.shape):
+            with self._lock, durable.storage_errors(upload.path):
+                self._forget(site_id, upload_id)
+            upload = None
+        upload = upload or self._begin(site_id, upload_id, shape)
         with upload.lock, durable.storage_errors(upload.path):
             if upload.shape != shape or upload.digests.get(index, sha256) != sha256:
                 raise StateConflictError(

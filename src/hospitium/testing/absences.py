@@ -36,6 +36,10 @@ class Absences:
         there = [site_id for site_id in site_ids if site_id not in away]
         yield from self._engine.ask(task, there, deadline_s=deadline_s)
 
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Return who of these must not count any more; see `Engine`."""
+        return self._engine.gone(site_ids)
+
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()

@@ -106,6 +106,10 @@ class DirectEngine:
                 answer = LeftOut(site_id=site_id, reason=type(error).__name__)
             yield answer
 
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Nobody leaves a run."""
+        return ()
+
     def close(self) -> None:
         """There is nothing to stop."""
 

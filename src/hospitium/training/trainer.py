@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from hospitium.training.plugins import Plugin
 from hospitium.types import Params
 
 _LEAST_BATCH = 8
+_WITHOUT_TORCH = ("logistic",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +83,18 @@ class Trainer(Protocol):
 
 def trainer_for(plan: Plan, *, plugin: Plugin | None = None, device: str = "auto") -> Trainer:
     """Return the trainer of a plan's model; only models that need torch import it."""
-    if plan.model.name == "logistic":
+    if plan.model.name in _WITHOUT_TORCH:
         from hospitium.training.logistic import LogisticTrainer
 
         return LogisticTrainer(plan)
     from hospitium.training.torch_trainer import TorchTrainer
 
     return TorchTrainer(plan, plugin=plugin or Plugin(), device=device)
+
+
+def can_build(plan: Plan) -> bool:
+    """Whether a plan's model can be built here: a coordinating centre may be without torch."""
+    return plan.model.name in _WITHOUT_TORCH or find_spec("torch") is not None
 
 
 def num_outputs(plan: Plan) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from hospitium.errors import TrustError, UpdateError
 from hospitium.wire import statement
@@ -18,6 +18,8 @@ from hospitium.wire.signing import SigningKey, VerifyKey, dsse_sign, dsse_type, 
 from hospitium.wire.statement import Check, is_count, is_hex, is_id, is_text, is_time
 
 PLAN = statement.media_type("plan")
+KindSaid: TypeAlias = Literal["approval", "refusal", "withdrawal"]
+
 REFUSALS = ("purpose", "privacy", "data", "policy", "resources", "other")
 """Why a person may refuse a plan; free text does not travel."""
 
@@ -131,16 +133,26 @@ def open_own(envelope: bytes, key: VerifyKey, *, federation: str, site_id: str) 
     Raises:
         TrustError: It was changed, or another key signed it.
     """
+    kind = next(k for k, name in _KINDS.items() if name == kind_said(envelope))
+    keys = {key.key_id: key}
+    found: Said = _opened(envelope, kind, keys, federation=federation, site_id=site_id)
+    return found
+
+
+def kind_said(envelope: bytes) -> KindSaid:
+    """Return what a statement claims to be; nobody's signature is looked at.
+
+    Raises:
+        TrustError: It is nothing that a site says (``fields``).
+    """
     try:
         claimed = dsse_type(envelope)
     except UpdateError as error:
         raise TrustError(error.reason, f"A statement was refused: {error}") from error
-    kind = next((k for k, name in _KINDS.items() if statement.media_type(name) == claimed), None)
-    if kind is None:
-        raise TrustError("fields", "A statement was refused: it is nothing that a site says.")
-    keys = {key.key_id: key}
-    found: Said = _opened(envelope, kind, keys, federation=federation, site_id=site_id)
-    return found
+    for name in _KINDS.values():
+        if statement.media_type(name) == claimed:
+            return name
+    raise TrustError("fields", "A statement was refused: it is nothing that a site says.")
 
 
 def _opened(
@@ -183,7 +195,7 @@ def require_current(approval: Approval, members: Members, *, now: datetime) -> N
         raise TrustError("expired", f"The approval of {approval.site_id} has expired.")
 
 
-_KINDS: Mapping[type[Any], str] = {
+_KINDS: Mapping[type[Any], KindSaid] = {
     Approval: "approval",
     Refusal: "refusal",
     Withdrawal: "withdrawal",

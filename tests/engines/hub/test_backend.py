@@ -209,6 +209,16 @@ def test_other_bytes_for_a_chunk_are_a_conflict_and_the_first_stay(backend):
     assert backend.finish_upload("oslo", name) == name
 
 
+def test_smaller_chunks_of_the_same_file_begin_its_upload_anew(backend):
+    data = bytes(range(256)) * (2 * CHUNK // 256)
+    name = send(backend, data, order=[0], chunk=2 * CHUNK - 1)
+    send(backend, data, order=[1])
+    assert backend.chunks("oslo", name) == (Shape(total_bytes=len(data), chunk_bytes=CHUNK), [1])
+    assert backend.conflicts("oslo") == []
+    send(backend, data, order=[0])
+    assert backend.finish_upload("oslo", name) == name
+
+
 @pytest.mark.parametrize(
     ("total", "chunk", "index", "size"),
     [(0, CHUNK, 0, 0), (10, CHUNK, 1, 10), (10, CHUNK, -1, 10), (10, CHUNK, 0, 11), (10, 1, 0, 1)],

@@ -1,17 +1,20 @@
 """A line that breaks: what had arrived is not sent again, and the call returns in the end."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
+from faulty_proxy import Fault, FaultyProxy
 from hub_federation import Running
 from relay import CuttingRelay
+from throwaway_ca import write_certificates
 
 from hospitium.engines.hub.client import HubClient, StoppedError
 from hospitium.engines.hub.messages import Receipt, Reply
 from hospitium.errors import CorruptedError, HubError
 from hospitium.state.hub_store import OpenTask
-from hospitium.state.uploads import MIN_CHUNK_BYTES
+from hospitium.state.uploads import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 from hospitium.wire.canonical import digest
 
 SITE = "site-1"
@@ -34,10 +37,11 @@ def running(tmp_path):
     running.stop()
 
 
-def client_of(running, *, port=None, stop=None):
+def client_of(running, *, port=None, stop=None, log=print, **more):
     url = f"https://127.0.0.1:{port or running.port}"
-    connection = running.connection(url=url, chunk_bytes=MIN_CHUNK_BYTES, timeout_s=20.0)
-    return HubClient(connection, key=running.request_key(SITE), stop=stop)
+    settings = {"chunk_bytes": MIN_CHUNK_BYTES, "timeout_s": 20.0, **more}
+    connection = running.connection(url=url, **settings)
+    return HubClient(connection, key=running.request_key(SITE), stop=stop, log=log)
 
 
 def hand_in(running, client, tmp_path):
@@ -100,10 +104,11 @@ def test_an_upload_goes_on_after_the_hub_was_started_anew(running, tmp_path):
     client = client_of(running)
     file = tmp_path / "update"
     file.write_bytes(MODEL)
-    client._send_chunks(file, digest(MODEL), chunk_bytes=MIN_CHUNK_BYTES, here={3, 4, 5})
+    uploader = client._uploader
+    uploader.send_missing(file, digest(MODEL), chunk_bytes=MIN_CHUNK_BYTES, here={3, 4, 5})
     running.stop_server()
     anew = Running(place=tmp_path, site_ids=[SITE], port=running.port)
-    assert client._here(digest(MODEL)) == (MIN_CHUNK_BYTES, {0, 1, 2})
+    assert uploader.here(digest(MODEL)) == (MIN_CHUNK_BYTES, {0, 1, 2})
     hand_in(anew, client, tmp_path)
     client.close()
     anew.stop()
@@ -119,6 +124,25 @@ def test_a_call_waits_for_a_hub_that_is_not_there_yet_and_ends_when_it_is_stoppe
     client.close()
 
 
+def test_a_stop_that_comes_while_it_connects_is_not_missed(running, monkeypatch):
+    stop = threading.Event()
+    client = client_of(running, stop=stop)
+    trace = client._asker._trace
+
+    def stop_then(event, info):
+        if event.endswith("connect_tcp.started"):
+            stop.set()
+            client.interrupt()
+        trace(event, info)
+
+    monkeypatch.setattr(client._asker, "_trace", stop_then)
+    begun = time.monotonic()
+    with pytest.raises(StoppedError):
+        client.tasks(after=0, wait_s=20)
+    assert time.monotonic() - begun < 10
+    client.close()
+
+
 def test_a_refusal_is_said_at_once(running, tmp_path):
     client = client_of(running)
     with pytest.raises(HubError) as caught:
@@ -129,3 +153,36 @@ def test_a_refusal_is_said_at_once(running, tmp_path):
         client.tasks(after=0, wait_s=0)
     assert caught.value.reason == "signature"
     client.close()
+
+
+@pytest.mark.parametrize(("max_body", "kib"), [(2 << 20, None), (300_000, 256), (100_000, 64)])
+def test_behind_a_proxy_that_refuses_large_bodies_pieces_are_halved_until_they_pass(
+    running, tmp_path, monkeypatch, max_body, kib
+):
+    ca, certificate, key = write_certificates(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_bytes(certificate.read_bytes() + key.read_bytes())
+    said = []
+    with FaultyProxy(Fault(opens_tls=both, trusts=ca, max_body=max_body)) as proxy:
+        client = client_of(running, proxy=proxy.url, chunk_bytes=MAX_CHUNK_BYTES, log=said.append)
+        hand_in(running, client, tmp_path)
+        halved = [text for text in said if "do not pass" in text]
+        assert bool(halved) == (kib is not None)
+        assert kib is None or halved[-1].endswith(f"from now on they have {kib} KiB")
+        sizes = []
+        monkeypatch.setattr(client._uploader, "send_missing", lambda *_, **o: sizes.append(o) or 1)
+        (tmp_path / "next").write_bytes(b"n" * MAX_CHUNK_BYTES)
+        client._uploader.send(tmp_path / "next", "b" * 64)
+        assert sizes[0]["chunk_bytes"] == (kib or 1024) << 10
+        client.close()
+
+
+@pytest.mark.ci
+def test_a_proxy_that_cuts_large_bodies_is_passed_in_small_pieces(running, tmp_path):
+    said = []
+    relay = CuttingRelay(running.port, cut_after=[(100_000, 1 << 60)] * 16)
+    client = client_of(running, port=relay.port, chunk_bytes=2 * MIN_CHUNK_BYTES, log=said.append)
+    hand_in(running, client, tmp_path)
+    assert any(text.endswith("from now on they have 64 KiB") for text in said)
+    client.close()
+    relay.close()

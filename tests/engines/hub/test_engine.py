@@ -225,6 +225,17 @@ def test_what_became_of_the_opened_file_does_not_matter_after_a_crash(start, act
     assert Path(update.path).read_bytes() == plain_of()
 
 
+def test_an_update_that_was_moved_in_and_then_torn_is_opened_again(start):
+    desk = start()
+    file = sealed_of()
+    desk.hand_in("oslo", file=file, reply=reply_of(desk.put()["oslo"], file))
+    kept = desk.store.adopt(Path(desk.answer_of().path), blob.digest_of(DELTA))
+    kept.write_bytes(bytes(kept.stat().st_size))
+    assert desk.store.drop_torn(blob.digest_of(DELTA))
+    update = desk.answer_of()
+    np.testing.assert_array_equal(update.delta["w"], DELTA["w"], strict=True)
+
+
 def test_a_site_whose_sealed_file_is_gone_is_asked_again(start):
     desk = start()
     file = sealed_of()
@@ -270,6 +281,21 @@ def test_a_file_that_is_not_the_sealed_update_is_refused(start, make, options, r
     desk.hand_in("oslo", file=file, reply=reply_of(desk.put()["oslo"], file, **options))
     assert desk.answer_of() == LeftOut(site_id="oslo", reason=reason)
     assert not [path for path in desk.store.incoming.rglob("*") if path.is_file()]
+
+
+def test_what_was_sealed_to_a_lost_run_key_is_asked_for_again(start):
+    desk = start()
+    old, file = desk.put()["oslo"], sealed_of()
+    desk.hand_in("oslo", file=file, reply=reply_of(old, file))
+    desk.engine.close()
+    again = start(run_key=OTHER_KEY)
+    ask = again.put()["oslo"]
+    assert ask.run_key == OTHER_KEY.public and ask.nonce != old.nonce
+    assert again.answer_of(deadline_s=0.05) == LeftOut(site_id="oslo", reason="deadline")
+    again.put()
+    file = sealed_of(key=OTHER_KEY)
+    again.hand_in("oslo", file=file, reply=reply_of(ask, file))
+    assert isinstance(again.answer_of(), Update)
 
 
 def test_a_file_that_the_statement_does_not_name_is_refused(start):

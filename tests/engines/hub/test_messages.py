@@ -80,6 +80,7 @@ def test_no_bit_of_a_statement_can_change(place, bit):
 def test_a_nonce_is_the_same_for_the_same_task_and_unlike_for_another_key():
     assert nonce_of(b"t", key=KEY) == nonce_of(b"t", key=KEY)
     assert len({nonce_of(b"t", key=KEY), nonce_of(b"u", key=KEY), nonce_of(b"t", key=OTHER)}) == 3
+    assert len({nonce_of(b"t", key=KEY, run_key=run_key) for run_key in ("", "a", "b")}) == 3
 
 
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)

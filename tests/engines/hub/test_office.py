@@ -27,6 +27,7 @@ from hospitium.wire.statement import time_text
 
 OSLO = key_of("oslo request")
 BEAT = Beat(state="waiting", version="0.1.0", decoding=True)
+WORDS = [("approved", 1), ("refused", 0)]
 
 
 class World:
@@ -35,7 +36,8 @@ class World:
     def __init__(self, folder, federation="north", **limits) -> None:
         self.centre = Centre(folder=folder, federation=federation)
         self.backend = LocalBackend(folder / f"hub of {federation}")
-        self.office = Office(self.centre.desk)
+        self.news: list[str] = []
+        self.office = Office(self.centre.desk, tell=self.news.append)
         hub = Hub(
             self.backend,
             members=self.office.members,
@@ -96,6 +98,8 @@ def test_a_site_enrols_reads_the_lists_and_is_let_in_once_it_is_on_one(world):
     for _ in range(2):
         taken = world.enrol(request)
         assert (taken.status_code, taken.json()) == (200, {"request": read_request(request).digest})
+    (news,) = world.news
+    assert news.startswith("oslo asks to join north.") and "coordinator admit oslo`" in news
     (first,) = world.call(OSLO, "GET", "/v1/members", "after=0").json()["lists"]
     assert parse_list(first.encode()).sites == ()
     assert world.call(OSLO, "GET", "/v1/members", "after=1").json() == {"lists": []}
@@ -248,6 +252,8 @@ def test_plans_are_offered_and_what_is_said_gets_a_receipt(member):
             statement=statement,
         )
         assert receipt.index == number
+    told = [text.partition(" is ")[2] for text in member.news if PLAN.digest[:12] in text]
+    assert told == [f"{word}; approved by {n} of 1 sites" for word, n in WORDS]
     assert len(member.centre.desk.said(PLAN.digest)) == 2
 
 

@@ -42,7 +42,7 @@ from hospitium.operations.cohorts import (
     read_words,
 )
 from hospitium.operations.finishing import finish_run
-from hospitium.operations.runs import prepare_run
+from hospitium.operations.preparing import prepare_run
 from hospitium.operations.site_data import add_data_set, find_data, scan_data
 from hospitium.plan import Plan
 from hospitium.plan.schema import ModelSection, RoundsSection

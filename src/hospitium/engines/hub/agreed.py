@@ -64,7 +64,10 @@ def agreed(
     if found.consent is None:
         return found
     occasion = Occasion(
-        members_digest=ask.members_digest, num_sites=ask.num_sites, now=datetime.now(UTC)
+        members_digest=ask.members_digest,
+        num_sites=ask.num_sites,
+        now=datetime.now(UTC),
+        is_sealed=bool(ask.run_key),
     )
     reason = found.consent.refusal(found.plan, plan_digest=plan_digest, occasion=occasion)
     if reason is None or (is_done and reason == "window"):

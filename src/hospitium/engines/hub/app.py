@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hospitium.engines.hub.backend import Backend
+from hospitium.engines.hub.bulk import Bulk
 from hospitium.engines.hub.describing import DIGEST, answers, object_of
 from hospitium.engines.hub.errors import answer_error
 from hospitium.engines.hub.gatekeeper import Gatekeeper
@@ -60,13 +61,17 @@ class Hub:
             responses=answers("A challenge.", object_of(challenge=DIGEST)),
         )  # fmt: skip
         self._tasks.add_to(self.api)
-        UploadRoutes(backend, members=members, key=key, limits=limits).add_to(self.api)
+        uploads = UploadRoutes(backend, members=members, key=key, limits=limits)
+        uploads.add_to(self.api)
         if office is not None:
             OfficeRoutes(office, key=key, limits=limits).add_to(self.api)
         for kind in (HospitiumError, RequestValidationError, HTTPException):
             self.api.add_exception_handler(kind, answer_error)
         self.app = Gatekeeper(
-            self.api, verifier=self._verifier, limits=limits, is_enrolling=office is not None
+            Bulk(self.api, tasks=self._tasks, uploads=uploads),
+            verifier=self._verifier,
+            limits=limits,
+            is_enrolling=office is not None,
         )
 
     def release_polls(self) -> None:

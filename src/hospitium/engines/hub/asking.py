@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import socket
 import threading
@@ -83,8 +84,16 @@ class Asker:
         content: bytes = b"",
         timeout_s: float | None = None,
         is_signed: bool = True,
+        tries: float = math.inf,
     ) -> httpx.Response:
         """Ask until the hub has answered; return an answer that is no refusal.
+
+        Args:
+            question: What is asked.
+            content: The body.
+            timeout_s: Silence that is borne; None: the connection's.
+            is_signed: Whether the header says who asks.
+            tries: After so many without an answer of the hub it ends as with no more patience.
 
         Raises:
             HubError: The hub refused, or patience came to its end (``unreachable``).
@@ -109,7 +118,7 @@ class Asker:
                 raise error_of(response)
             return response
 
-        return self.again(once)
+        return self.again(once, tries=tries)
 
     @contextmanager
     def stream(self, question: Question, *, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -129,7 +138,7 @@ class Asker:
             self._wait(self._pace.down(len(block)))
             yield block
 
-    def again(self, once: Callable[[], _Found]) -> _Found:
+    def again(self, once: Callable[[], _Found], *, tries: float = math.inf) -> _Found:
         """Do something until the hub has answered, with longer and longer pauses."""
         failures = unsigned = 0
         until = time.monotonic() + self.connection.patience_s
@@ -145,7 +154,7 @@ class Asker:
                 found = f"{type(error).__name__}: {error}".removesuffix(": ")
                 if _is_told(failures):
                     self.log(f"no answer from the hub, try {failures}: {found}")
-                if time.monotonic() > until:
+                if time.monotonic() > until or failures >= tries:
                     raise _unreachable(found) from error
                 self._pause(failures)
             except HubError as error:
@@ -153,9 +162,10 @@ class Asker:
                 if error.status == 401 and unsigned <= 2:
                     self._signer = None
                     continue
-                if not _may_pass(error) or time.monotonic() > until:
-                    raise
                 failures += 1
+                is_last = error.reason == "unreachable" and failures >= tries
+                if not _may_pass(error) or is_last or time.monotonic() > until:
+                    raise
                 if _is_told(failures):
                     self.log(f"the hub asks to wait, try {failures}: {error.reason}: {error}")
                 self._pause(failures, error.retry_after_s)
@@ -185,7 +195,9 @@ class Asker:
             raise StoppedError
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Remember the socket, so that a wait can be ended."""
+        """Remember the socket, so that a wait can be ended; begin none after the stop."""
+        if event.endswith("send_request_headers.started") and self._stop.is_set():
+            raise StoppedError  # `interrupt` may have come before there was a socket
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
 
@@ -236,6 +248,8 @@ def _is_told(failures: int) -> bool:
 
 def _may_pass(error: HubError) -> bool:
     """Whether trying again later may help."""
+    if error.status == 413:  # whoever says so, the same body is too large again
+        return False
     return error.reason == "unreachable" or error.status in (408, 429) or error.status >= 500
 
 

@@ -37,7 +37,7 @@ class Beat:
         decoding: Whether it can read what it is asked: keys, lists and plans are at hand.
         next_opening: When its hours begin, as `time_text` writes it; None while they last.
         last_error: Code of the last error, ``E203``; empty if there was none.
-        peak_memory_bytes: Most memory that a training process held; 0 where it is not known.
+        peak_memory_bytes: Most memory that agent and training process held; 0 if it is not known.
         peak_disk_bytes: Most that the agent's own folder held; 0 where it is not known.
     """
 

@@ -30,7 +30,8 @@ async def read_pieces(request: Request, *, most: int, silence_s: float) -> Async
     stream = request.stream()
     while True:
         try:
-            piece = await asyncio.wait_for(anext(stream, None), silence_s)
+            async with asyncio.timeout(silence_s):
+                piece = await anext(stream, None)
         except TimeoutError:
             raise HubError("slow", "The body stopped coming.", status=408) from None
         except ClientDisconnect:

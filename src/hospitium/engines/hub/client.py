@@ -8,7 +8,6 @@ trying again would not help.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from hospitium.engines.hub.asking import Asker, StoppedError, error_of, read_ans
 from hospitium.engines.hub.connection import Connection
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.requests import Question
+from hospitium.engines.hub.uploading import Uploader
 from hospitium.errors import CorruptedError, HubError
 from hospitium.wire.signing import SigningKey
 
@@ -87,6 +87,7 @@ class HubClient:
     ) -> None:
         self._connection = connection
         self._asker = Asker(connection, key=key, stop=stop, log=log, pace=pace)
+        self._uploader = Uploader(self._asker, chunk_bytes=connection.chunk_bytes)
 
     def close(self) -> None:
         """Close the connections; safe to call twice."""
@@ -139,11 +140,10 @@ class HubClient:
     def upload(self, path: Path, upload_id: str, statement: bytes) -> bytes:
         """Send a file in chunks and the statement about it; return the receipt.
 
-        What the hub has already is not sent again.
+        What the hub has already is not sent again, unless pieces of its size pass no more.
         """
         for _ in range(MAX_LOSSES):
-            chunk_bytes, here = self._here(upload_id)
-            self._send_chunks(path, upload_id, chunk_bytes=chunk_bytes, here=here)
+            self._uploader.send(path, upload_id)
             try:
                 return self._post(f"/v1/uploads/{upload_id}/complete", statement).content
             except HubError as error:
@@ -200,39 +200,6 @@ class HubClient:
     def _envelopes(self, path: str, name: str, *, query: str = "") -> list[bytes]:
         response = self._asker.ask(Question(method="GET", path=path, query=query))
         return read_answer(lambda: [str(text).encode() for text in response.json()[name]])
-
-    def _here(self, upload_id: str) -> tuple[int, set[int]]:
-        """Return the size of the chunks of an upload, and which of them the hub has."""
-        try:
-            response = self._asker.ask(Question(method="GET", path=f"/v1/uploads/{upload_id}"))
-        except HubError as error:
-            if error.status != 404:
-                raise
-            return self._connection.chunk_bytes, set()
-        return read_answer(
-            lambda: (
-                int(response.json()["chunk_bytes"]),
-                {
-                    index
-                    for first, last in response.json()["chunks"]
-                    for index in range(first, last + 1)
-                },
-            )
-        )
-
-    def _send_chunks(self, path: Path, upload_id: str, *, chunk_bytes: int, here: set[int]) -> None:
-        with path.open("rb") as file:
-            total = os.fstat(file.fileno()).st_size
-            for index in range(-(-total // chunk_bytes)):
-                if index in here:
-                    continue
-                file.seek(index * chunk_bytes)
-                question = Question(
-                    method="PUT",
-                    path=f"/v1/uploads/{upload_id}/chunks/{index}",
-                    query=f"total={total}&size={chunk_bytes}",
-                )
-                self._asker.ask(question, content=file.read(chunk_bytes))
 
     def _fetch_rest(self, sha256: str, download: _Download, size_bytes: int) -> None:
         """Fetch what is missing of a blob; keeps what came if the connection breaks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,12 @@ from hospitium.wire.signing import SigningKey
 
 WAIT_S = 0.5
 """Longest wait without a look at whether the engine was closed."""
+
+NUM_OPENERS = 2
+"""How many files are opened at a time, while others are added up."""
+
+LOOK_S = 0.02
+"""Time between two looks for what has arrived, while something is being opened."""
 
 
 class HubEngine:
@@ -88,20 +95,32 @@ class HubEngine:
         waiting = set(asked)
         until = time.monotonic() + deadline_s
         nonce = self._put(task, sorted(asked), deadline_s=deadline_s)
+        openers = ThreadPoolExecutor(NUM_OPENERS, thread_name_prefix="open")
         try:
-            after = 0
-            while waiting and (left_s := until - time.monotonic()) > 0:
-                for stored in self._backend.answers(nonce, after=after, wait_s=min(left_s, WAIT_S)):
+            after, opening = 0, _Opening()
+            while waiting and ((left_s := until - time.monotonic()) > 0 or opening):
+                wait_s = 0.0 if opening else min(left_s, WAIT_S)
+                for stored in self._backend.answers(nonce, after=after, wait_s=wait_s):
                     after = stored.n
-                    if stored.site_id in waiting and (answer := self._answer(task, stored)):
-                        waiting.discard(stored.site_id)
-                        yield answer
+                    if stored.site_id in waiting and left_s > 0:
+                        opening.add(stored.site_id, openers.submit(self._answer, task, stored))
                 self._require_open()
+                for site_id, answer in opening.done():
+                    if answer is not None and site_id in waiting:
+                        waiting.discard(site_id)
+                        yield answer
+                    del answer
             for site_id in sorted(waiting):
                 yield LeftOut(site_id=site_id, reason="deadline")
         finally:
+            openers.shutdown(cancel_futures=True)
             if not self._closed.is_set():
                 self._backend.withdraw(nonce, site_ids=asked)
+
+    def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:
+        """Return who of these is no member any more."""
+        members = set(self._members)
+        return [LeftOut(site_id=name, reason="members") for name in site_ids if name not in members]
 
     def close(self) -> None:
         """Stop waiting and let go of the backend; safe to call twice. What is stored stays."""
@@ -123,11 +142,11 @@ class HubEngine:
         manifest = blob.manifest_of(task.params)
         self._store.put(task.params, digest=task.base_digest)
         envelope = encode_task(task)
-        nonce = nonce_of(envelope, key=self._key)
+        run_key = "" if self._run_key is None else self._run_key.public
+        nonce = nonce_of(envelope, key=self._key, run_key=run_key)
         size = blob.size_of(manifest)
         members_digest = self._members_digest()
         num_sites = self._num_selected.get(task.round_number, len(site_ids))
-        run_key = "" if self._run_key is None else self._run_key.public
         tasks = [
             OpenTask(
                 run_id=task.run_id,
@@ -221,9 +240,33 @@ class HubEngine:
         key, envelope = self._run_key, reply.content
         with received.open("rb") as sealed:
             found = durable.write_atomically(
-                path, lambda file: open_sealed(sealed, file, key=key, envelope=envelope)
+                path, lambda file: open_sealed(sealed, file, key=key, envelope=envelope), sync=False
             )
         return path, found
+
+
+class _Opening:
+    """Answers that are being opened; what was taken out is not held on to: it is a mapped file."""
+
+    def __init__(self) -> None:
+        self._sites: dict[Future[Answer | None], str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._sites)
+
+    def add(self, site_id: str, future: Future[Answer | None]) -> None:
+        """Take one on."""
+        self._sites[future] = site_id
+
+    def done(self) -> Iterator[tuple[str, Answer | None]]:
+        """Wait a moment for one to be done, and take it out."""
+        ready, _ = wait(self._sites, timeout=LOOK_S, return_when=FIRST_COMPLETED)
+        while ready:
+            future = ready.pop()
+            site_id = self._sites.pop(future)
+            result = [future.result()]
+            del future
+            yield site_id, result.pop()
 
 
 def _words(content: bytes) -> str:

@@ -20,14 +20,19 @@ from hospitium.state.uploads import Shape, Uploads
 class LocalBackend:
     """What is on its way, in a folder. All that matters is on disk before a call returns.
 
+    A folder that is lost while this runs is made anew, with the tasks that wait for answers still.
+
     Args:
         folder: The hub's folder; on the file system of the runs, so that files move by renaming.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._blobs = durable.make_folder(folder / "blobs")
         self._store = HubStore(folder)
         self._uploads = Uploads(folder)
+        self._lost: list[HubStore] = []
+        self._asked: dict[str, tuple[dict[str, OpenTask], Path]] = {}
         self._listeners: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
         self._changed = threading.Condition()
         self._enqueuing = threading.Lock()
@@ -39,26 +44,27 @@ class LocalBackend:
     def enqueue(self, tasks: Sequence[OpenTask], *, blob: Path) -> None:
         """Link the blob, put the tasks, delete what belongs to earlier ones, wake who waits."""
         with self._enqueuing:
-            for digest in sorted({task.blob for task in tasks}):
-                self._link(blob, self._blob(digest))
-            for run_id, nonce in sorted({(task.run_id, task.nonce) for task in tasks}):
-                for old in self._store.forget(run_id, but=nonce):
-                    if old.found:
-                        durable.delete(self._uploads.received(old.site_id, old.found))
-            self._store.put_tasks(tasks)
-            self._delete_unused_blobs()
-        with self._changed:
-            awake = [wake for task in tasks for wake in self._listeners.get(task.site_id, ())]
-        for wake in awake:
-            wake()
+            self._mend()
+            self._remember(tasks, blob)
+            self._put(tasks, blob)
+        self._wake(tasks)
 
     def withdraw(self, nonce: str, *, site_ids: Collection[str]) -> None:
         """Close a task for these sites."""
-        self._store.withdraw(nonce, site_ids=site_ids)
+        with self._enqueuing:
+            asked, _ = self._asked.get(nonce, ({}, Path()))
+            for site_id in site_ids:
+                asked.pop(site_id, None)
+            if not asked:
+                self._asked.pop(nonce, None)
+            self._store.withdraw(nonce, site_ids=site_ids)
 
     def answers(self, nonce: str, *, after: int, wait_s: float) -> list[StoredAnswer]:
         """Return what came after a number, or wait for it."""
         until = time.monotonic() + wait_s
+        with self._enqueuing:
+            lost = self._mend()
+        self._wake(lost)
         with self._changed:
             while not (found := self._store.answers(nonce, after=after)):
                 left_s = until - time.monotonic()
@@ -163,9 +169,52 @@ class LocalBackend:
 
     def close(self) -> None:
         """Close the database."""
-        self._store.close()
+        for store in (*self._lost, self._store):
+            store.close()
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _remember(self, tasks: Sequence[OpenTask], blob: Path) -> None:
+        """Keep in mind what is asked, to ask it anew where all is lost."""
+        for task in tasks:
+            others = [
+                nonce
+                for nonce, (asked, _) in self._asked.items()
+                if nonce != task.nonce and any(one.run_id == task.run_id for one in asked.values())
+            ]
+            for nonce in others:
+                del self._asked[nonce]
+            self._asked.setdefault(task.nonce, ({}, blob))[0][task.site_id] = task
+
+    def _put(self, tasks: Sequence[OpenTask], blob: Path) -> None:
+        for digest in sorted({task.blob for task in tasks}):
+            self._link(blob, self._blob(digest))
+        for run_id, nonce in sorted({(task.run_id, task.nonce) for task in tasks}):
+            for old in self._store.forget(run_id, but=nonce):
+                if old.found:
+                    durable.delete(self._uploads.received(old.site_id, old.found))
+        self._store.put_tasks(tasks)
+        self._delete_unused_blobs()
+
+    def _wake(self, tasks: Sequence[OpenTask]) -> None:
+        with self._changed:
+            awake = [wake for task in tasks for wake in self._listeners.get(task.site_id, ())]
+        for wake in awake:
+            wake()
+
+    def _mend(self) -> list[OpenTask]:
+        """Begin anew where the folder was lost; return the tasks that were put once more.
+
+        Sites have kept what they answered.
+        """
+        if self._store.is_there():
+            return []
+        self._blobs = durable.make_folder(self._folder / "blobs")
+        self._lost.append(self._store)
+        self._store, self._uploads = HubStore(self._folder), Uploads(self._folder)
+        for asked, blob in self._asked.values():
+            self._put(list(asked.values()), blob)
+        return [task for asked, _ in self._asked.values() for task in asked.values()]
 
     def _blob(self, digest: str) -> Path:
         assert len(digest) == 64 and digest.isalnum(), digest

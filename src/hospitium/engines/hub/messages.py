@@ -169,13 +169,19 @@ class Receipt:
         return cls(site_id=site_id, statement=fields["statement"], index=fields["index"])
 
 
-def nonce_of(task: bytes, *, key: SigningKey) -> str:
+def nonce_of(task: bytes, *, key: SigningKey, run_key: str = "") -> str:
     """Return the 256-bit nonce of a task: nobody else can tell it before it is asked.
 
     It is drawn from the coordinator's key, so that a task that is asked again after a crash has
-    the same nonce, and the same answer fits.
+    the same nonce, and the same answer fits. Under another run key it has another: what was sealed
+    to a key that is lost is no answer to it.
+
+    Args:
+        task: The task, encoded.
+        key: The coordinator's.
+        run_key: The public key to which the answer's file is to be sealed; "" for none.
     """
-    return hashlib.sha256(key.sign(b"hospitium nonce\n" + task)).hexdigest()
+    return hashlib.sha256(key.sign(f"hospitium nonce {run_key}\n".encode() + task)).hexdigest()
 
 
 def _fields(

@@ -97,6 +97,10 @@ class NatsUploads:
         if sum(map(len, pieces)) != shape.size_of(index):
             raise UpdateError("blob_size", f"Chunk {index} is not of the size that it should be.")
         upload = await self._find("shape", site_id, upload_id)
+        if upload is not None and shape.is_finer_than(upload.shape):
+            await self._streams.purge(SEATS, "shape", site_id, upload_id, before=upload.n + 1)
+            await self._streams.purge(UP, "up", site_id, upload.word, "*")
+            upload = None
         if upload is None:
             upload = await self._begin(site_id, upload_id, shape)
         data = b"".join(pieces)

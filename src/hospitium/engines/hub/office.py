@@ -6,7 +6,7 @@ and a new key is let in as soon as the member list names it; nobody restarts any
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from dataclasses import asdict
 
 from hospitium.engines.hub.beats import Beat
@@ -29,10 +29,12 @@ class Office:
 
     Args:
         desk: The federation's desk.
+        tell: Told in a sentence what the people at the coordinating centre may wait for.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, *, tell: Callable[[str], None] | None = None) -> None:
         self._desk = desk
+        self._tell = tell
         self.members: Mapping[str, Member] = _LiveMembers(desk)
 
     def applicants(self) -> dict[str, VerifyKey]:
@@ -48,13 +50,20 @@ class Office:
         Raises:
             TrustError: See `hospitium.state.desk.Desk.receive`.
         """
+        known = self._desk.applicants() if self._tell else {}
         try:
-            return self._desk.receive(envelope, now=self._desk.clock()).digest
+            asked = self._desk.receive(envelope, now=self._desk.clock())
         except TrustError as error:
             if error.reason != "identity":
                 raise
             words = "There is no open invite for this enrolment request. Ask for a new invite."
             raise TrustError("identity", words) from None
+        if self._tell and asked.site_id in self._desk.applicants().keys() - known.keys():
+            self._tell(
+                f"{asked.site_id} asks to join {asked.federation}. Call them, then: `hospitium "
+                f"coordinator admit {asked.site_id}`"
+            )
+        return asked.digest
 
     def lists(self, *, after: int) -> list[bytes]:
         """Return the signed member lists of later epochs, in order; at least one if there is any.
@@ -80,7 +89,17 @@ class Office:
         Raises:
             TrustError: See `hospitium.state.desk.Desk.number_said`.
         """
-        return self._desk.number_said(site_id, envelope)
+        before = self._plans(site_id) if self._tell else {}
+        number = self._desk.number_said(site_id, envelope)
+        if self._tell:
+            for plan, word in self._plans(site_id).items():
+                if word != before.get(plan):
+                    agreed, sites = self._desk.standing(plan), self._desk.members().sites
+                    self._tell(
+                        f"{site_id}: plan {plan[:12]} is {word}; approved by {len(agreed)} of "
+                        f"{len(sites)} sites"
+                    )
+        return number
 
     def heard(self, site_id: str, beat: Beat) -> None:
         """Remember a site's heartbeat."""
@@ -94,9 +113,6 @@ class Office:
         """
         members = self._desk.members()
         row = members.site(site_id)
-        plans: dict[str, Json] = {
-            plan: self._word(site_id, plan, members) for plan in self._desk.plan_digests()
-        }
         return {
             "federation": members.federation,
             "site_id": site_id,
@@ -105,12 +121,17 @@ class Office:
             "request_key": digest(bytes.fromhex(row.request_key)),
             "signing_key": digest(bytes.fromhex(row.signing_key)),
             "heard": str(self._desk.beats().get(site_id, {}).get("heard", "")),
-            "plans": plans,
+            "plans": self._plans(site_id),
         }
 
     def time(self) -> str:
         """Return the coordinator's time."""
         return statement.time_text(self._desk.clock())
+
+    def _plans(self, site_id: str) -> dict[str, Json]:
+        """Return what a member's part in each plan is, by digest; see `standing`."""
+        members = self._desk.members()
+        return {plan: self._word(site_id, plan, members) for plan in self._desk.plan_digests()}
 
     def _word(self, site_id: str, plan_digest: str, members: Members) -> str:
         last = self._desk.last_word(site_id, plan_digest)

@@ -18,7 +18,7 @@ from hospitium.engines.hub.limits import Limits
 from hospitium.engines.hub.requests import Member, refused
 from hospitium.errors import HubError
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 20
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Query(ge=0, le=1 << 53)]

@@ -106,11 +106,6 @@ class UploadRoutes:
     ) -> JSONResponse:
         """Take one chunk; the same bytes again are fine, other bytes are not."""
         caller = caller_of(request)
-        allowed = await asyncio.to_thread(self._backend.upload_bytes, caller.site_id)
-        if not allowed:
-            raise not_found()
-        if total > allowed + MAX_CHUNK_BYTES:
-            raise HubError("size", "The file is larger than any that was asked for.", status=413)
         silence_s = self._limits.body_s
         pieces = [
             piece async for piece in read_pieces(request, most=MAX_CHUNK_BYTES, silence_s=silence_s)
@@ -136,7 +131,13 @@ class UploadRoutes:
     def _put(
         self, caller: Caller, upload_id: str, shape: Shape, index: int, pieces: Sequence[bytes]
     ) -> None:
+        """Write a chunk of a file that an open task of the caller asks for."""
         require_signed(pieces, caller)
+        allowed = self._backend.upload_bytes(caller.site_id)
+        if not allowed:
+            raise not_found()
+        if shape.total_bytes > allowed + MAX_CHUNK_BYTES:
+            raise HubError("size", "The file is larger than any that was asked for.", status=413)
         sha256 = bytes.fromhex(caller.content_sha256)
         self._backend.put_chunk(caller.site_id, upload_id, shape, index, pieces, sha256=sha256)
 

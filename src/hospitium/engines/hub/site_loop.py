@@ -20,10 +20,11 @@ from hospitium.engines.hub.answers import Kept
 from hospitium.engines.hub.client import Connection, HubClient, StoppedError, Waiting
 from hospitium.engines.hub.messages import Ask, Receipt, Reply
 from hospitium.engines.hub.pace import Pace
-from hospitium.engines.hub.site_work import Rules, Workbench, error_words
+from hospitium.engines.hub.site_work import Rules, Workbench, error_words, promised_blob
 from hospitium.engines.workers import WorkerPool
 from hospitium.errors import EngineError, HospitiumError, HubError, SiteError, UpdateError
 from hospitium.site.condition import Condition
+from hospitium.site.egress import RECORD, Departures
 from hospitium.state import durable
 from hospitium.wire.envelope import decode_task
 from hospitium.wire.signing import SigningKey, VerifyKey
@@ -86,6 +87,7 @@ class SiteLoop:
         self._approved = approved
         self._rules = rules or Rules()
         self._condition = condition or Condition(folder)
+        self._departures = Departures(folder / RECORD)
         self._pace = pace or Pace()
         self._wait_s = wait_s
         self._stop = threading.Event()
@@ -146,7 +148,7 @@ class SiteLoop:
                 continue
             self._condition.note(reachable=True)
             self._take(waiting)
-            after = max([after, *(task.n for task in waiting)])
+            after = max((task.n for task in waiting), default=0)  # now and then from the start
 
     def _take(self, waiting: list[Waiting]) -> None:
         """Put those tasks in line that the coordinator signed for this site."""
@@ -249,6 +251,7 @@ class SiteLoop:
         reply = Reply(kind=kept.kind, nonce=ask.nonce, content=kept.content, sealed=kept.sealed)
         statement = reply.signed(self._keys.signing)
         self._condition.note(state="sending")
+        self._record(ask, kept)
         try:
             if kept.file is None:
                 receipt = client.send(statement)
@@ -266,6 +269,16 @@ class SiteLoop:
         self._bench.answers.receipted(ask.task, receipt)
         if kept.kind == "update":
             self._condition.passed()
+
+    def _record(self, ask: Ask, kept: Kept) -> None:
+        """Record what leaves now and was not recorded when it was made: words, a sealed file."""
+        if kept.kind == "error":
+            words = kept.content.decode(errors="replace")
+            self._departures.message("error", kept.content, public=words, nonce=ask.nonce)
+        elif kept.file is not None and kept.sealed:
+            size = kept.file.stat().st_size
+            plain = promised_blob(kept.content)
+            self._departures.file("sealed_update", kept.sealed, size, content_sha256=plain)
 
     def _client(self) -> HubClient:
         client = HubClient(

@@ -138,8 +138,8 @@ class Workbench:
 
     def _file(self, envelope: bytes) -> Path | None:
         """Return the file that an envelope names, if it is there."""
-        match = re.search(rb'"blob":"([0-9a-f]{64})"', envelope)
-        path = self.answers.outbox / f"{match[1].decode()}.safetensors" if match else None
+        digest = promised_blob(envelope)
+        path = self.answers.outbox / f"{digest}.safetensors" if digest else None
         return path if path is not None and path.is_file() else None
 
     def _model(self, client: HubClient, ask: Ask) -> Path:
@@ -173,8 +173,15 @@ class Workbench:
                 "state": str(durable.make_folder(self._folder / "runs" / task.run_id)),
                 "num_cases": approved.num_cases,
                 "plugin": str(approved.plugin or ""),
+                "is_sealed": bool(ask.run_key),
             }
         )
+
+
+def promised_blob(envelope: bytes) -> str:
+    """Return the digest of the file that an update's envelope names; "" for none."""
+    match = re.search(rb'"blob":"([0-9a-f]{64})"', envelope)
+    return match[1].decode() if match else ""
 
 
 def error_words(words: str) -> Kept:

@@ -12,11 +12,16 @@ from hospitium.engines.hub.client import Connection, HubClient
 from hospitium.engines.hub.messages import Receipt
 from hospitium.engines.hub.pace import Pace
 from hospitium.errors import TrustError
+from hospitium.site.egress import RECORD, Departures
 from hospitium.site.line import read_line
 from hospitium.site.membership import TLS_CA, Membership
 from hospitium.state.uploads import MAX_CHUNK_BYTES
+from hospitium.wire.approvals import kind_said
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload
+
+WORK = "work"
+"""Where a membership's agent has its state, in the membership's folder."""
 
 SLOW_MBIT_PER_S = 5.0
 SLOW_CHUNK_BYTES = 256 << 10
@@ -57,6 +62,7 @@ class HubTransport:
         stop: Ends every wait.
         log: Told why a request is made again.
         pace: How fast the line may be used.
+        departures: Where everything that leaves is recorded before; None: the membership's record.
     """
 
     def __init__(
@@ -68,8 +74,10 @@ class HubTransport:
         stop: threading.Event | None = None,
         log: Callable[[str], None] = lambda text: None,
         pace: Pace | None = None,
+        departures: Departures | None = None,
     ) -> None:
         self._place = place
+        self._departures = departures or Departures(place.folder / WORK / RECORD)
         self._client = HubClient(
             connection_of(place, patience_s=patience_s),
             key=key or place.request_key(),
@@ -92,6 +100,7 @@ class HubTransport:
         Raises:
             TrustError: Something answered that another request came in (``identity``).
         """
+        self._departures.message("enrolment", request)
         if self._client.enrol(request) != digest(dsse_payload(request)):
             raise TrustError(
                 "identity",
@@ -113,6 +122,7 @@ class HubTransport:
         Raises:
             UpdateError: What came back is not the coordinator's receipt for it.
         """
+        self._departures.message(kind_said(statement), statement)
         receipt = self._client.say(statement)
         key = VerifyKey.from_hex(self._place.members().coordinator_keys[0])
         site_id = self._place.settings.site_id
@@ -120,4 +130,6 @@ class HubTransport:
 
     def beat(self, beat: Beat) -> dict[str, Any]:
         """Say how this site is; return ``time`` and ``standing``, what the coordinator thinks."""
-        return self._client.beat(beat.encoded())
+        content = beat.encoded()
+        self._departures.heartbeat(content)
+        return self._client.beat(content)
