@@ -135,9 +135,7 @@ TYPED = st.text(max_size=20).map(lambda text: f"{text}Qz" if len(text) > 3 else 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.fixed_dictionaries(
-        {field.name: TYPED for field in fields(Facts) if field.type == "str"}
-    ),
+    st.fixed_dictionaries({field.name: TYPED for field in fields(Facts) if field.type == "str"}),
     st.floats(),
 )
 def test_words_outside_are_known_words_whatever_was_typed(words, number):

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,22 @@ def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, tas
     assert read.sums == update.sums and path.stem == promised == blob.file_digest(path)
     for name, array in blob.read(path, manifest=blob.manifest_of(task.params)).items():
         np.testing.assert_array_equal(array, update.delta[name])
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_the_line_of_the_record_is_synced_last_whether_its_file_is_or_not(
+    update, task, tmp_path, monkeypatch, sync
+):
+    synced, fsync, record = [], os.fsync, tmp_path / "egress.jsonl"
+
+    def note(descriptor):
+        fsync(descriptor)
+        synced.append(os.path.sameopenfile(descriptor, line.fileno()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with record.open("ab") as line:
+        release(update, task=task, outbox=tmp_path / "outbox", record=record, sync=sync)
+    assert synced == ([False, True] if sync else [True])
 
 
 def test_every_release_is_a_line_of_the_record_with_its_bytes_and_its_digest(

@@ -2,8 +2,8 @@
 
 The order of writes is the guarantee. A blob is there before the row that names it is committed,
 and is deleted only after the row that stops naming it is. So a crash can leave a file too many,
-never one too few, and `Store.keep_only` sweeps up at the next start. What a round made is synced; an
-update of an open round may be torn by a power cut, and then its site is asked again.
+never one too few, and `Store.keep_only` sweeps up at the next start. What a round made is synced;
+an update of an open round may be torn by a power cut, and then its site is asked again.
 """
 
 from __future__ import annotations
