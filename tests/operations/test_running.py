@@ -1,4 +1,6 @@
-import _thread
+import os
+import signal
+import threading
 from dataclasses import replace
 
 import pytest
@@ -184,9 +186,11 @@ def test_baselines_that_are_interrupted_stop_at_once_and_go_on_as_if_they_had_no
     finish(run, pool)
     ledger = open_ledger(run)
     own = WorkerPool(answer_request, num_workers=2)
+    is_pressed = threading.Lock()
 
     def interrupt(event):
-        _thread.interrupt_main()  # as Ctrl-C does, while threads wait for workers
+        if is_pressed.acquire(blocking=False):  # Ctrl-C, once, while threads wait for workers
+            os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         run_baselines(ledger, pool=own, say=interrupt)

@@ -16,10 +16,10 @@ from typing import Any
 from hospitium.engines.hub.run_keys import delete_run_key
 from hospitium.errors import EngineError, HospitiumError, InterruptedRunError, QuorumError
 from hospitium.operations.halting import wish_of
-from hospitium.operations.networked import canary_of
+from hospitium.operations.networked import OverTheHub, canary_of
 from hospitium.operations.networked_report import write_networked
 from hospitium.operations.progress import Say
-from hospitium.operations.running import Engines, open_ledger, run_canary, run_to_end
+from hospitium.operations.running import open_ledger, run_canary, run_to_end
 from hospitium.operations.seating import why_absent
 from hospitium.state import durable, history
 from hospitium.state.desk import Desk
@@ -36,7 +36,7 @@ TICK_S = 0.25
 def keep_trying(
     folder: Path,
     *,
-    engines: Callable[[], Engines],
+    engines: Callable[[], OverTheHub],
     desk: Desk,
     say: Say,
     stop: threading.Event,
@@ -104,15 +104,17 @@ def canary_result(folder: Path) -> dict[str, Any] | None:
         ledger.close()
 
 
-def _attempt(folder: Path, *, engines: Callable[[], Engines], desk: Desk, say: Say) -> None:
+def _attempt(folder: Path, *, engines: Callable[[], OverTheHub], desk: Desk, say: Say) -> None:
     """Go on with the canary if it is not done, then with the run, then write the report."""
     place = canary_of(folder)
     if RunLedger.exists(place):
         run_canary(place, engines=engines(), say=say, label=place.name)
         delete_run_key(place)  # nobody can open again what sites sent for it
+        engines().forget(place.name)
         _say_canary(folder, say)
     run_to_end(folder, engines=engines(), say=say, label=folder.name)
     write_networked(folder, desk=desk)
+    engines().forget(folder.name)
 
 
 def _say_canary(folder: Path, say: Say) -> None:

@@ -137,6 +137,10 @@ class OverTheHub:
             engine.close()
         return Seated(engine, seating)
 
+    def forget(self, run_id: str) -> None:
+        """Let the hub delete what sites handed in for a run that is over."""
+        self._backend.forget(run_id)
+
     def stop(self) -> None:
         """Wait for no site any more; what sites hand in meanwhile is kept."""
         self._stopped.set()

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,23 @@ def test_blobs_and_files_of_earlier_tasks_of_a_run_are_deleted(backend, tmp_path
     assert not backend.received(stored).exists()
     assert backend.stored_answer("oslo", stored.sha256) is None
     assert backend.blob_size("oslo", digest(MODEL)) is None
+
+
+def test_nothing_of_a_run_that_is_over_is_left_and_others_keep_theirs(backend, tmp_path):
+    put(backend, tmp_path)
+    other = task(nonce=OTHER_NONCE, run_id="other", blob=b"other")
+    put(backend, tmp_path, other, blob=b"other")
+    data = b"x" * CHUNK
+    assert backend.finish_upload("oslo", send(backend, data)) == digest(data)
+    stored = backend.answer(answer(found=digest(data)))
+    for _ in range(2):  # forgetting twice is forgetting
+        backend.forget("r")
+        assert not backend.received(stored).exists()
+        assert backend.stored_answer("oslo", stored.sha256) is None
+        assert backend.open_task("oslo", NONCE) is None
+        assert backend.blob_size("oslo", digest(MODEL)) is None
+    assert replace(backend.open_task("oslo", OTHER_NONCE), n=0) == other
+    assert backend.blob_size("oslo", digest(b"other")) == len(b"other")
 
 
 def test_an_answer_takes_its_place_once(backend, tmp_path):

@@ -37,6 +37,9 @@ class Backend(Protocol):
     def withdraw(self, nonce: str, *, site_ids: Collection[str]) -> None:
         """Close a task for these sites, with their rights to its blob and to upload for it."""
 
+    def forget(self, run_id: str) -> None:
+        """Delete tasks, answers, files and blobs of a run that is over."""
+
     def answers(self, nonce: str, *, after: int, wait_s: float) -> list[StoredAnswer]:
         """Return the answers to a task that came after a number; wait for one if there is none."""
 

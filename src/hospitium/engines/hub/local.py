@@ -59,6 +59,12 @@ class LocalBackend:
                 self._asked.pop(nonce, None)
             self._store.withdraw(nonce, site_ids=site_ids)
 
+    def forget(self, run_id: str) -> None:
+        """Delete what belongs to a run that is over."""
+        with self._enqueuing:
+            self._forget(run_id, but="")
+            self._delete_unused_blobs()
+
     def answers(self, nonce: str, *, after: int, wait_s: float) -> list[StoredAnswer]:
         """Return what came after a number, or wait for it."""
         until = time.monotonic() + wait_s
@@ -177,24 +183,23 @@ class LocalBackend:
     def _remember(self, tasks: Sequence[OpenTask], blob: Path) -> None:
         """Keep in mind what is asked, to ask it anew where all is lost."""
         for task in tasks:
-            others = [
-                nonce
-                for nonce, (asked, _) in self._asked.items()
-                if nonce != task.nonce and any(one.run_id == task.run_id for one in asked.values())
-            ]
-            for nonce in others:
-                del self._asked[nonce]
             self._asked.setdefault(task.nonce, ({}, blob))[0][task.site_id] = task
 
     def _put(self, tasks: Sequence[OpenTask], blob: Path) -> None:
         for digest in sorted({task.blob for task in tasks}):
             self._link(blob, self._blob(digest))
         for run_id, nonce in sorted({(task.run_id, task.nonce) for task in tasks}):
-            for old in self._store.forget(run_id, but=nonce):
-                if old.found:
-                    durable.delete(self._uploads.received(old.site_id, old.found))
+            self._forget(run_id, but=nonce)
         self._store.put_tasks(tasks)
         self._delete_unused_blobs()
+
+    def _forget(self, run_id: str, *, but: str) -> None:
+        for nonce, (asked, _) in list(self._asked.items()):
+            if nonce != but and any(one.run_id == run_id for one in asked.values()):
+                del self._asked[nonce]
+        for old in self._store.forget(run_id, but=but):
+            if old.found:
+                durable.delete(self._uploads.received(old.site_id, old.found))
 
     def _wake(self, tasks: Sequence[OpenTask]) -> None:
         with self._changed:
@@ -212,7 +217,7 @@ class LocalBackend:
         self._blobs = durable.make_folder(self._folder / "blobs")
         self._lost.append(self._store)
         self._store, self._uploads = HubStore(self._folder), Uploads(self._folder)
-        for asked, blob in self._asked.values():
+        for asked, blob in list(self._asked.values()):
             self._put(list(asked.values()), blob)
         return [task for asked, _ in self._asked.values() for task in asked.values()]
 

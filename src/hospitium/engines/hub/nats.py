@@ -92,6 +92,11 @@ class NatsBackend:
         ]
         self._wait(lambda: self._putting.withdraw(nonce, site_ids=set(site_ids), taken=taken))
 
+    def forget(self, run_id: str) -> None:
+        """Delete what belongs to a run that is over, in the cluster and here."""
+        for old in self._wait(lambda: self._putting.forget(run_id)):
+            durable.delete(self._uploads.path(old.site_id, old.found))
+
     def answers(self, nonce: str, *, after: int, wait_s: float) -> list[StoredAnswer]:
         """Return what came after a number, or wait for it; an outage is waited out."""
         until = time.monotonic() + wait_s

@@ -47,6 +47,13 @@ class Putting:
             await self._blobs.keep_only(await self._tasks.blobs())
             return forgotten
 
+    async def forget(self, run_id: str) -> list[StoredAnswer]:
+        """Delete what belongs to a run that is over; return deleted answers with files."""
+        async with self._writing:
+            forgotten = await self._forget(run_id, but="")
+            await self._blobs.keep_only(await self._tasks.blobs())
+            return forgotten
+
     async def put_anew(self) -> None:
         """Put all that was put and not withdrawn, as it was."""
         async with self._writing:
@@ -78,14 +85,14 @@ class Putting:
     async def _forget_others(self, tasks: Sequence[OpenTask]) -> list[StoredAnswer]:
         forgotten = []
         for run_id, nonce in sorted({(task.run_id, task.nonce) for task in tasks}):
-            for other in [
-                name
-                for name, kept in self._kept.items()
-                if name != nonce and any(task.run_id == run_id for task in kept.tasks.values())
-            ]:
-                del self._kept[other]
-            for old in await self._tasks.forget(run_id, but=nonce):
-                if old.found:
-                    await self._uploads.forget(old.site_id, old.found)
-                    forgotten.append(old)
+            forgotten += await self._forget(run_id, but=nonce)
+        return forgotten
+
+    async def _forget(self, run_id: str, *, but: str) -> list[StoredAnswer]:
+        for nonce, kept in list(self._kept.items()):
+            if nonce != but and any(task.run_id == run_id for task in kept.tasks.values()):
+                del self._kept[nonce]
+        forgotten = [old for old in await self._tasks.forget(run_id, but=but) if old.found]
+        for old in forgotten:
+            await self._uploads.forget(old.site_id, old.found)
         return forgotten
