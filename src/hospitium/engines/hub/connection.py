@@ -12,11 +12,6 @@ import httpx
 from hospitium.errors import UsageError
 from hospitium.state.uploads import MAX_CHUNK_BYTES
 
-KEPT_S = 45.0
-"""An idle connection is used again for so long: less than proxies and the hub keep it, and more
-than a site is silent, so that a monitored proxy sees few new tunnels."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """How a site reaches the hub.
@@ -79,7 +74,6 @@ def open_http(connection: Connection) -> httpx.Client:
             verify=context,
             proxy=connection.proxy,
             timeout=connection.timeout_s,
-            limits=httpx.Limits(keepalive_expiry=KEPT_S),
             follow_redirects=False,
         )
     except (ValueError, httpx.InvalidURL) as error:
