@@ -49,7 +49,7 @@ def rows(*, small: bool) -> Iterator[Row]:
         yield _headers(root / "p4", count=20 if small else 400)
         yield from _workers(root / "p5", count=8 if small else 480)
         yield from _memory(root / "p6", counts=(4, 12) if small else (100, 1000))
-        yield _crash(root / "p9", count=150 if small else 10_000)
+        yield _crash(root / "p9", count=600 if small else 10_000)
 
 
 # --- the slices ----------------------------------------------------------------------------------

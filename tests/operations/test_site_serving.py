@@ -114,6 +114,7 @@ def test_the_status_has_both_sides_and_healthy_is_all_four(net, oslo):
     with net.attended("oslo"):
         net.ask(net.task(oslo, round_number=1), "oslo")
         soon(lambda: net.status("oslo")["healthy"])
+        soon(lambda: net.desk.beats()["oslo"]["isolation"] != "not_tested")
         row = net.status("oslo")
     assert row["registered"] and row["reachable"] and row["decoding"]
     assert row["approved"] == [oslo.digest] and row["round_number"] == 1 and not row["last_error"]

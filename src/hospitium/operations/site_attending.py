@@ -81,6 +81,7 @@ class Attendant:
             pace=self._pace,
         )
         self._due = {"fetch": 0.0, "beat": 0.0}
+        self._told_isolation = ""
         self._failures = 0
 
     def run(self) -> None:
@@ -137,8 +138,12 @@ class Attendant:
         now = time.monotonic()
         if self._place.has_left and not self._place.statements.untold():
             return False
-        has_news = not self._failures and bool(self._place.statements.untold())
-        return now >= self._due["fetch"] or has_news
+        return now >= self._due["fetch"] or (not self._failures and self._has_news())
+
+    def _has_news(self) -> bool:
+        """Whether something here is not yet known to the coordinator, which should know it."""
+        is_other = self._condition.found.isolation != self._told_isolation
+        return bool(self._place.statements.untold()) or (bool(self._told_isolation) and is_other)
 
     def _try_exchange(self) -> None:
         pause_s = FETCH_S
@@ -172,10 +177,10 @@ class Attendant:
     def _exchange(self) -> None:
         """Take new lists and plans, bring what was said here, and say how this site is."""
         known = self._place.chain.current() is not None
-        has_news = bool(self._place.statements.untold())
+        has_news = self._has_news()
         taken = self._fetched() if known else self._applied()
         if has_news:
-            self._due["beat"] = 0.0  # what the coordinator thinks of this site has changed
+            self._due["beat"] = 0.0
         self._condition.note(reachable=True, decoding=True)
         for words in taken["refused"]:
             self._condition.failed(TrustError("plan", words))
@@ -215,7 +220,9 @@ class Attendant:
         return taken
 
     def _beat(self, transport: HubTransport) -> None:
-        answer = transport.beat(self._heartbeat())
+        beat = self._heartbeat()
+        answer = transport.beat(beat)
+        self._told_isolation = beat.isolation
         self._condition.note(standing=dict(answer.get("standing", {})))
         self._due["beat"] = time.monotonic() + BEAT_S
 

@@ -12,6 +12,7 @@ import httpx
 from hospitium.errors import UsageError
 from hospitium.state.uploads import MAX_CHUNK_BYTES
 
+
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """How a site reaches the hub.
