@@ -13,7 +13,7 @@ from proxies import PASSWORD
 from hospitium.operations.coordinating import begin_federation
 from hospitium.site.line import keep_line
 
-pytestmark = pytest.mark.ci
+pytestmark = pytest.mark.slow
 SITE = "oslo"
 HOSPITIUM = (sys.executable, "-m", "hospitium.cli.main", "--home")
 
