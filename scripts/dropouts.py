@@ -28,9 +28,10 @@ from hospitium.imaging.cache import write_cases
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import read_source
 from hospitium.operations.demo import DemoOptions, demo_plan
+from hospitium.operations.new_runs import new_run
 from hospitium.operations.predicting import CaseFolder, labels_of, predict
 from hospitium.operations.running import Engines, OnThisMachine, open_ledger, run_to_end
-from hospitium.operations.starting import create_run, new_run, prepare_site
+from hospitium.operations.starting import create_run, prepare_site
 from hospitium.operations.versions import versions
 from hospitium.state.home import Home
 from hospitium.state.ledger import RunLedger

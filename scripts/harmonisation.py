@@ -38,9 +38,10 @@ from hospitium.imaging.reading import read_dicom
 from hospitium.imaging.selection import read_options, select
 from hospitium.imaging.sources import read_source
 from hospitium.imaging.writing import Radiograph, Study, write_radiograph
+from hospitium.operations.new_runs import new_run
 from hospitium.operations.predicting import CaseFolder, labels_of, predict
 from hospitium.operations.running import OnThisMachine, open_ledger, run_to_end
-from hospitium.operations.starting import create_run, new_run, prepare_site
+from hospitium.operations.starting import create_run, prepare_site
 from hospitium.operations.versions import versions
 from hospitium.plan import Plan
 from hospitium.state.home import Home

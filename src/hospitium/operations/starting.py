@@ -11,7 +11,6 @@ from hospitium.errors import DataError, PluginError, UsageError
 from hospitium.imaging.cache import CaseFacts, read_facts, write_cases
 from hospitium.imaging.cases import Cases
 from hospitium.operations.admission import admit_local
-from hospitium.operations.new_runs import new_run as new_run
 from hospitium.plan import Plan
 from hospitium.plan.checking import check_plan
 from hospitium.plan.reading import plan_from_dict

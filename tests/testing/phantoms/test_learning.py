@@ -14,9 +14,10 @@ from hospitium.imaging.cache import write_cases
 from hospitium.imaging.pipeline import Harmonise
 from hospitium.imaging.sources import read_source
 from hospitium.operations.demo import DEMO_IMAGING
+from hospitium.operations.new_runs import new_run
 from hospitium.operations.predicting import CaseFolder, labels_of, predict
 from hospitium.operations.running import OnThisMachine, open_ledger, run_to_end
-from hospitium.operations.starting import create_run, new_run, prepare_site
+from hospitium.operations.starting import create_run, prepare_site
 from hospitium.plan import Plan
 from hospitium.state.home import Home
 from hospitium.testing.phantoms import write_phantoms

@@ -7,10 +7,10 @@ import os
 import shutil
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from hospitium.engines.hub.listeners import Listeners
 from hospitium.errors import CorruptedError, StateConflictError
 from hospitium.state import durable
 from hospitium.state.hub_store import HubStore, OpenTask, StoredAnswer
@@ -33,7 +33,7 @@ class LocalBackend:
         self._uploads = Uploads(folder)
         self._lost: list[HubStore] = []
         self._asked: dict[str, tuple[dict[str, OpenTask], Path]] = {}
-        self._listeners: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._listeners = Listeners()
         self._changed = threading.Condition()
         self._enqueuing = threading.Lock()
         self._delete_unused_blobs()
@@ -47,7 +47,7 @@ class LocalBackend:
             self._mend()
             self._remember(tasks, blob)
             self._put(tasks, blob)
-        self._wake(tasks)
+        self._listeners.wake({task.site_id for task in tasks})
 
     def withdraw(self, nonce: str, *, site_ids: Collection[str]) -> None:
         """Close a task for these sites."""
@@ -70,7 +70,7 @@ class LocalBackend:
         until = time.monotonic() + wait_s
         with self._enqueuing:
             lost = self._mend()
-        self._wake(lost)
+        self._listeners.wake({task.site_id for task in lost})
         with self._changed:
             while not (found := self._store.answers(nonce, after=after)):
                 left_s = until - time.monotonic()
@@ -95,14 +95,7 @@ class LocalBackend:
 
     def listen(self, site_id: str, wake: Callable[[], None]) -> Callable[[], None]:
         """Call ``wake`` whenever tasks were put for a site."""
-        with self._changed:
-            self._listeners[site_id].add(wake)
-
-        def end() -> None:
-            with self._changed:
-                self._listeners[site_id].discard(wake)
-
-        return end
+        return self._listeners.add(site_id, wake)
 
     def open_task(self, site_id: str, nonce: str) -> OpenTask | None:
         """Return one open task of a site."""
@@ -200,12 +193,6 @@ class LocalBackend:
         for old in self._store.forget(run_id, but=but):
             if old.found:
                 durable.delete(self._uploads.received(old.site_id, old.found))
-
-    def _wake(self, tasks: Sequence[OpenTask]) -> None:
-        with self._changed:
-            awake = [wake for task in tasks for wake in self._listeners.get(task.site_id, ())]
-        for wake in awake:
-            wake()
 
     def _mend(self) -> list[OpenTask]:
         """Begin anew where the folder was lost; return the tasks that were put once more.

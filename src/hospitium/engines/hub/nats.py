@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hospitium.engines.hub.listeners import Listeners
 from hospitium.engines.hub.nats_blobs import NatsBlobs
 from hospitium.engines.hub.nats_putting import Putting
 from hospitium.engines.hub.nats_settings import NatsSettings
@@ -49,7 +49,7 @@ class NatsBackend:
 
     def __init__(self, settings: NatsSettings, folder: Path) -> None:
         self._settings = settings
-        self._listeners: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._listeners = Listeners()
         self._changed = threading.Condition()
         self._fetched: dict[str, list[StoredAnswer]] = {}
         self._seen: dict[str, tuple[str, int]] = {}
@@ -81,7 +81,7 @@ class NatsBackend:
 
         for old in self._wait(lambda: self._putting.put(tasks, blob)):
             durable.delete(self._uploads.path(old.site_id, old.found))
-        self._wake({task.site_id for task in tasks})
+        self._listeners.wake({task.site_id for task in tasks})
 
     def withdraw(self, nonce: str, *, site_ids: Collection[str]) -> None:
         """Close a task for these sites, and let go of their files that were moved away."""
@@ -132,14 +132,7 @@ class NatsBackend:
 
     def listen(self, site_id: str, wake: Callable[[], None]) -> Callable[[], None]:
         """Call ``wake`` whenever tasks were put for a site; now and then for no reason."""
-        with self._changed:
-            self._listeners[site_id].add(wake)
-
-        def end() -> None:
-            with self._changed:
-                self._listeners[site_id].discard(wake)
-
-        return end
+        return self._listeners.add(site_id, wake)
 
     def open_task(self, site_id: str, nonce: str) -> OpenTask | None:
         """Return one open task of a site."""
@@ -281,7 +274,7 @@ class NatsBackend:
             now = await self._states()
         self._seen = now
         if now[TASKS] != before[TASKS]:
-            self._wake(None)
+            self._listeners.wake(None)
         if now[ANSWERS] != before[ANSWERS]:
             with self._changed:
                 self._changed.notify_all()
@@ -292,12 +285,4 @@ class NatsBackend:
             with self._changed:
                 self._changed.notify_all()
         if not words or words[0] == "task":
-            self._wake(set(words[1:]) if words else None)
-
-    def _wake(self, site_ids: Collection[str] | None) -> None:
-        """Wake the listeners of these sites, or of all."""
-        with self._changed:
-            chosen = list(self._listeners) if site_ids is None else site_ids
-            awake = [wake for site_id in chosen for wake in self._listeners.get(site_id, ())]
-        for wake in awake:
-            wake()
+            self._listeners.wake(set(words[1:]) if words else None)
