@@ -15,6 +15,7 @@ GROUPS = {
     "round_overhead": "bench.round_overhead",
     "hub": "bench.hub",
     "gate": "bench.gate",
+    "record": "bench.record",
     "imaging_reading": "bench.imaging_reading",
     "imaging_pipeline": "bench.imaging_pipeline",
     "imaging_scan": "bench.imaging_scan",

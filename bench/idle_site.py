@@ -1,7 +1,7 @@
 """A site that does no local work: it answers each task with small random numbers, at once.
 
 It runs in the engine's own worker processes and goes through the site's own way out, so that all
-that a round costs apart from training is there: hashing, writing, syncing, the record of egress.
+that a round costs apart from training is there: hashing, writing, syncing.
 """
 
 from __future__ import annotations
@@ -49,15 +49,13 @@ def answer_request(request: bytes) -> bytes:
             delta={**delta, "bias": _own_bias(delta["bias"], fields["site_id"])},
             sums={NORM_SUM: norm_sum(norm)},
         )
-        folder = Path(fields["folder"])
-        envelope, _ = egress.release(
+        envelope, _ = egress.prepare(
             replace(update, num_steps=1),
             task=task,
             outbox=Path(fields["outbox"]),
-            record=folder / "egress.jsonl",
             sync=not fields.get("is_sealed", False),
         )
-    with (folder / TIMES).open("a") as file:
+    with (Path(fields["folder"]) / TIMES).open("a") as file:
         file.write(json.dumps(watch.intervals) + "\n")
     return canonical_json({"envelope": base64.b64encode(envelope).decode()})
 

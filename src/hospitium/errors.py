@@ -124,6 +124,13 @@ class HubError(HospitiumError):
         super().__init__(message)
 
 
+class HeldError(HospitiumError):
+    """A round waits until a person has decided about an update that was held."""
+
+    code = "E206"
+    exit_status = 4
+
+
 # --- state on disk ---------------------------------------------------------------------------
 
 
@@ -243,6 +250,7 @@ ALL_ERRORS: tuple[type[HospitiumError], ...] = (
     SiteError,
     EngineError,
     HubError,
+    HeldError,
     StateConflictError,
     StorageError,
     CorruptedError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hospitium.errors import QuorumError, UpdateError
 from hospitium.plan import Plan
 from hospitium.types import (
+    NO_REVIEW,
     Aggregate,
     Algorithm,
     Answer,
@@ -12,13 +13,19 @@ from hospitium.types import (
     Ledger,
     LeftOut,
     Progress,
+    Review,
     State,
     Task,
 )
 
 
 def run(
-    plan: Plan, algorithm: Algorithm, engine: Engine, ledger: Ledger, progress: Progress
+    plan: Plan,
+    algorithm: Algorithm,
+    engine: Engine,
+    ledger: Ledger,
+    progress: Progress,
+    review: Review = NO_REVIEW,
 ) -> State:
     """Train one model across the sites of a federation, round by round.
 
@@ -27,6 +34,7 @@ def run(
 
     Raises:
         QuorumError: Too few usable updates. The model is unchanged; the run can be resumed.
+        HeldError: A person must decide about an update first; the run can be resumed then.
     """
     state, last_closed = ledger.resume() or (algorithm.init(), 0)
     for round_number in range(last_closed + 1, plan.rounds.count + 1):
@@ -39,12 +47,12 @@ def run(
         for answer in engine.ask(task, waiting, deadline_s=plan.rounds.deadline_s):
             progress.answer(task, _receive(answer, task=task, aggregate=aggregate, ledger=ledger))
             del answer
-        if struck := ledger.struck(task, engine.gone(site_ids)):
+        if taken_out := [*ledger.struck(task, engine.gone(site_ids)), *review.held(task)]:
             del aggregate
             aggregate = _accepted(task, algorithm=algorithm, ledger=ledger)
-            for left_out in struck:
+            for left_out in taken_out:
                 progress.answer(task, left_out)
-        _require_quorum(plan, task=task, aggregate=aggregate, ledger=ledger, asked=len(site_ids))
+        _require_enough(plan, task, aggregate, ledger=ledger, review=review)
         result = aggregate.result()
         del aggregate  # it is twice as large as the model, and a result is as large
 
@@ -56,7 +64,7 @@ def run(
 
 
 def _accepted(task: Task, *, algorithm: Algorithm, ledger: Ledger) -> Aggregate:
-    """Add up the updates that are accepted by now: before an interruption, or without the struck.
+    """Add up the updates that are accepted by now: before an interruption, or without some.
 
     Both are the same sum of the same integers, so that a round which somebody has left ends with
     the bits of one in which they never answered.
@@ -82,16 +90,18 @@ def _receive(answer: Answer, *, task: Task, aggregate: Aggregate, ledger: Ledger
     return answer
 
 
-def _require_quorum(
-    plan: Plan, *, task: Task, aggregate: Aggregate, ledger: Ledger, asked: int
+def _require_enough(
+    plan: Plan, task: Task, aggregate: Aggregate, *, ledger: Ledger, review: Review
 ) -> None:
-    """Stop with the model unchanged where too few updates were usable."""
-    if aggregate.num_sites >= plan.rounds.quorum:
+    """Stop with the model unchanged where too few updates were usable, or a person must decide."""
+    found = aggregate.num_sites
+    review.require_decided(task, num_sites=found)
+    if found >= plan.rounds.quorum:
         return
     without = ledger.below_quorum(task)
     listed = "; ".join(f"{item.site_id} ({item.reason})" for item in without) or "nobody"
     raise QuorumError(
-        f"Round {task.round_number}: {aggregate.num_sites} of {asked} sites gave a usable update; "
+        f"Round {task.round_number}: {found} of {found + len(without)} sites gave a usable update; "
         f"the plan's quorum is {plan.rounds.quorum}. Without one: {listed}. The model was not "
         "changed. The study lead: bring these sites back and resume the run with "
         f"`hospitium run resume {task.run_id}`, or agree on a plan with a lower quorum."

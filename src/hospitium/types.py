@@ -57,7 +57,10 @@ class Update:
     """What a site sends back: the change of its params and integer sums; nothing else.
 
     ``delta`` has the names, shapes and dtypes of the task's params (empty for ``"score"``) and an
-    L2 norm of at most the task's ``max_norm``. ``path`` is the file that holds it, if one does.
+    L2 norm of at most the task's ``max_norm``. ``path`` is the file that holds it, if one does: as
+    it is, or sealed; its name begins with the digest.
+    ``evidence`` is what an engine between machines adds for the log: statement, cosignature,
+    checkpoint; plain JSON without floats.
     """
 
     run_id: str
@@ -71,6 +74,7 @@ class Update:
     num_steps: int = 0
     train_s: float = 0.0
     path: str | None = None
+    evidence: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +194,36 @@ class Ledger(Protocol):
 
         The next attempt keeps the updates that were accepted and asks the others again.
         """
+
+
+class Review(Protocol):
+    """Who looks at the updates of a round before they count; see `hospitium.operations.reviewing`.
+
+    Nothing that is held is ever added to a round after that round was closed.
+    """
+
+    def held(self, task: Task) -> Sequence[LeftOut]:
+        """Look at what was accepted and not looked at yet; hold the odd ones, and return them."""
+
+    def require_decided(self, task: Task, *, num_sites: int) -> None:
+        """Raise `HeldError` where the round is to wait for a person; return where it is not.
+
+        ``num_sites`` is how many updates count without those who are held.
+        """
+
+
+class NoReview:
+    """Nobody looks at an update before it counts."""
+
+    def held(self, task: Task) -> Sequence[LeftOut]:
+        """Nothing is held."""
+        return ()
+
+    def require_decided(self, task: Task, *, num_sites: int) -> None:
+        """There is nothing to decide."""
+
+
+NO_REVIEW: Review = NoReview()
 
 
 class Progress(Protocol):

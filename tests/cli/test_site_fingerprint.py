@@ -37,4 +37,4 @@ def test_nothing_leaves_without_a_file_to_write_or_against_the_rule(call, source
     assert call("site", "data", "fingerprint", source, "--approve", "abcdef0123").status == 2
     found = call("site", "data", "fingerprint", source, "--json").json
     assert json.loads(found["payload"])["num_subjects"] == 60
-    assert not (tmp_path / "home" / "site" / "egress.jsonl").exists()
+    assert not (tmp_path / "home" / "site" / "log").exists()

@@ -11,8 +11,14 @@ from connected import Net, soon
 from tiny import HOSPITIUM, environment, hospitium
 
 from hospitium.operations.site_serving import serve_once
+from hospitium.site.record import departures_of
 
 pytestmark = [pytest.mark.ci, pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")]
+
+
+def updates(net):
+    rows = departures_of(net.place("oslo")).rows()
+    return [row.line.leaf for row in rows if row.line.leaf["kind"] == "update"]
 
 
 @pytest.fixture
@@ -58,10 +64,14 @@ def test_a_polite_stop_ends_everything_within_seconds(net, number):
     agent = start(net)
     [update] = net.ask(net.task(plan), "oslo", deadline_s=60.0)
     assert update.delta
+    soon(lambda: list(net.place("oslo").folder.glob("work/answers/*.receipt")))
     soon(lambda: net.status("oslo")["agent"] == "running")
     agent.send_signal(number)
     out, err = agent.communicate(timeout=15)
     assert agent.returncode == 0 and "The agent has ended" in out and not err
+    came, done = [line for line in out.splitlines() if "round 1: " in line]
+    assert f"a task came; training on {update.num_cases} cases" in came
+    assert "trained, in " in done and "the coordinator has signed for them" in done
     assert not is_anybody_left(agent)
     home = net.home("oslo").folder
     assert not list(home.rglob("*.part"))
@@ -88,7 +98,7 @@ def test_an_agent_that_is_killed_leaves_no_process_and_sends_what_it_had_kept(ne
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=15)
     [update] = answers
-    assert update.delta and (work / "egress.jsonl").read_text().count('"kind": "update"') == 1
+    assert update.delta and len(updates(net)) == 1
 
 
 def test_a_second_agent_is_refused_and_once_says_how_many_tasks(net):

@@ -163,7 +163,7 @@ def send_a_task(scene: Scene) -> Sent:
 
 
 def send_another_shape(scene: Scene) -> Sent:
-    return _sent(scene, params={"b": np.zeros(1, np.float32), "w": np.zeros(5, np.float32)})
+    return _sent(scene, params={"b": np.zeros(1, np.float32), "w": np.zeros(3, np.float32)})
 
 
 def send_another_name_of_a_param(scene: Scene) -> Sent:
@@ -171,7 +171,7 @@ def send_another_name_of_a_param(scene: Scene) -> Sent:
 
 
 def send_another_dtype(scene: Scene) -> Sent:
-    return _sent(scene, params={"b": np.zeros(1, np.float64), "w": np.zeros(4, np.float32)})
+    return _sent(scene, params={"b": np.zeros(1, np.uint8), "w": np.zeros(4, np.float32)})
 
 
 def send_half_a_file(scene: Scene) -> Sent:

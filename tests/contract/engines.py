@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import acts
 from acts import Act, Scene, Sent
 from hub_federation import Running
 
+from hospitium.engines.hub import site_work
 from hospitium.engines.hub.site_loop import Approved
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.site_worker import public_words
 from hospitium.engines.workers import WorkerPool
 from hospitium.plan import Plan
-from hospitium.site.egress import release
+from hospitium.site.egress import prepare
 from hospitium.state.store import Store
 from hospitium.testing.fakes import DirectEngine
-from hospitium.types import Answer, Engine, Task
+from hospitium.types import Answer, Engine, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.envelope import decode_task
 
@@ -95,12 +97,29 @@ def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
         approved = Approved(plan=Plan(), cases=folder, num_cases=10)
         running.join(site_id, pool=pool, approved=lambda _, it=approved: it, folder=folder)
 
+    lying = patch.object(site_work, "inspect", _inspect_nothing)
+    lying.start()
+
     def stop() -> None:
         if alone:
             pool.close()
         running.stop()
+        lying.stop()
 
     return running.engine(Store(place / "store"), on_close=stop)
+
+
+def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: Any) -> Update:
+    """Let out whatever the acts say, as the agent of a site would whose people wish to lie."""
+    return Update(
+        run_id=task.run_id,
+        round_number=task.round_number,
+        site_id=rest["site_id"],
+        plan_digest=task.plan_digest,
+        base_digest=task.base_digest,
+        num_cases=rest["num_cases"],
+        delta={},
+    )
 
 
 @cache
@@ -136,7 +155,7 @@ def _act(fields: Mapping[str, Any]) -> str:
         if done.file is not None:
             (outbox / f"{done.digest}.safetensors").write_bytes(done.file)
         return base64.b64encode(done.envelope).decode()
-    envelope, _ = release(done, task=task, outbox=outbox, record=folder / "egress.jsonl")
+    envelope, _ = prepare(done, task=task, outbox=outbox)
     return base64.b64encode(envelope).decode()
 
 

@@ -11,8 +11,9 @@ from runs import create, score_of, seats, sites_by_name, small_plan
 from hospitium import algorithms
 from hospitium.errors import CorruptedError, StateConflictError, UnknownRunError
 from hospitium.state import history
-from hospitium.state.ledger import NO_ANSWER, RunLedger
+from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
+from hospitium.state.seats import NO_ANSWER
 from hospitium.testing.fakes import first_params
 from hospitium.types import LeftOut, Result
 

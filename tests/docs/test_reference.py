@@ -21,7 +21,7 @@ from hospitium.plan import Plan
 from hospitium.plan.checking import LOSSES, MODEL_ARGS
 from hospitium.plan.schema import TaskSection
 from hospitium.state.desk import Desk
-from hospitium.state.ledger import NO_ANSWER
+from hospitium.state.seats import NO_ANSWER
 from hospitium.wire.gate import REASONS
 from hospitium.wire.signing import SigningKey
 

@@ -1,6 +1,5 @@
 """In-process federations with the real handler and a NumPy model that trains in milliseconds."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hospitium.engines.workers import WorkerPool
 from hospitium.operations.running import open_ledger, sites_of
 from hospitium.site.agent import Site, answer
 from hospitium.site.consent import Consent
+from hospitium.site.departures import LOG, Departures
 from hospitium.testing.fakes import DirectEngine, Quiet
 from hospitium.training import trainer_for
 from hospitium.types import LeftOut, Task, Update
@@ -118,19 +118,28 @@ def test_a_score_has_sums_and_no_change(ledger, engine):
 
 def test_what_left_is_in_the_sites_own_record_byte_for_byte(ledger, engine):
     update = ask(engine, task_of(ledger))["site-1"]
-    record = ledger.folder / "sites" / "site-1" / "egress.jsonl"
-    line = json.loads(record.read_text().splitlines()[-1])
+    (row,) = Departures(ledger.folder / "sites" / "site-1" / LOG).rows()
+    line = row.line.leaf
     assert line["kind"] == "update" and line["round_number"] == 1
     assert line["sha256"] == digest_of(update.delta) == file_digest(Path(update.path))
 
 
 def test_a_line_of_the_record_that_was_cut_off_spoils_no_other(ledger, engine):
-    record = ledger.folder / "sites" / "site-1" / "egress.jsonl"
+    record = ledger.folder / "sites" / "site-1" / LOG / "leaves.jsonl"
+    record.parent.mkdir(parents=True)
     record.write_text('{"bytes": 1, "kind": "upd')
-    ask(engine, task_of(ledger))
-    ask(engine, task_of(ledger))
-    lines = record.read_text().splitlines()
-    assert [json.loads(line)["kind"] for line in lines[1:]] == ["update", "update"]
+    for _ in range(2):  # the second time the same bytes leave
+        ask(engine, task_of(ledger))
+    assert [row.line.leaf["kind"] for row in Departures(record.parent).rows()] == ["update"]
+
+
+def test_a_site_that_cannot_record_gives_nothing_and_the_others_do(ledger, engine):
+    record = ledger.folder / "sites" / "site-1" / LOG / "leaves.jsonl"
+    record.parent.mkdir(parents=True)
+    record.write_text("not an entry\n")
+    answers = ask(engine, task_of(ledger))
+    assert answers["site-1"].reason == "error: the site failed with E303"
+    assert all(answer.delta for name, answer in answers.items() if name != "site-1")
 
 
 def test_a_site_whose_cases_are_gone_is_left_out_and_knows_why_itself(ledger, engine):
@@ -154,7 +163,7 @@ def test_params_that_are_damaged_are_not_trained_on(ledger, engine):
     path = ledger.store.path(ledger.store.put(task.params))
     path.write_bytes(path.read_bytes()[:-1])
     assert {answer.reason for answer in ask(engine, task).values()} == {
-        "error: the site failed with E303"
+        "error: the params that came are not those of the plan's model"
     }
 
 

@@ -118,6 +118,25 @@ def made_up_report(**changes: Any) -> dict[str, Any]:
         "chosen_round": {"round": 18, "reason": "It has the lowest validation loss."},
         "seeds": {"plan": 7},
         "command": "hospitium demo --sites 5 --partition dirichlet:0.5+scanner --seed 7",
+        "review": {
+            "mode": "hold",
+            "num_updates": 20,
+            "num_flagged": 1,
+            "note": "",
+            "updates": [
+                {
+                    "round": 2,
+                    "site_id": "site-2",
+                    "verdict": "held",
+                    "why": ["AUROC of the model there, against the other sites of the round"],
+                    "figures": {"auroc": {"value": 0.1, "median": 0.9, "distances": {"family": 7}}},
+                    "waits": False,
+                    "decision": "excluded",
+                    "by": "Ada <Berg>",
+                    "reason": "labels were the wrong way round",
+                }
+            ],
+        },
         "interruptions": [{"at_utc": "2025-11-21T13:40:00+00:00", "round": 3}],
         "finished_at": "2025-11-21T14:02:11+00:00",
         "protections": [

@@ -202,3 +202,18 @@ def test_marks_of_a_forest_stand_in_order_within_the_frame() -> None:
     assert plot.left <= own.low < own.at < own.high <= plot.right
     assert shared.missing == "missing: one class only"
     assert forest_plot([("a", difference(None), difference(None))], title="t") is None
+
+
+def test_what_was_held_is_shown_with_who_decided_and_escaped(report_made_up):
+    page = render_html(report_made_up())
+    assert "Held updates" in page and "1 of 20 updates were held, and 1 flagged" in page
+    assert "excluded by Ada &lt;Berg&gt;: labels were the wrong way round" in page
+    report = report_made_up()
+    for mode, updates, words in (
+        ("off", (), "no update was looked at before it counted"),
+        ("hold", (), "No update was held. 1 of 20 were flagged"),
+    ):
+        report["review"] = {**report["review"], "mode": mode, "updates": updates}
+        assert words in text_of(render_html(report))
+    del report["review"]
+    assert "missing: not recorded" in text_of(render_html(report))

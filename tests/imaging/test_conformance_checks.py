@@ -107,6 +107,15 @@ def test_what_was_skipped_is_judged_by_its_share(reason, count, code, status):
     assert bool(check.remedy) == (status != "PASS")
 
 
+def test_where_screenshots_were_left_out_the_remedy_names_the_key_of_the_plan():
+    found = [
+        checked(with_cases(GOOD, skipped={reason: 60}))["C03"]
+        for reason in ("secondary_capture", "decode_failed")
+    ]
+    assert {check.status for check in found} == {"FAIL"}
+    assert ["imaging.secondary_capture" in check.remedy for check in found] == [True, False]
+
+
 def test_a_reader_that_differs_and_a_source_that_is_gone_fail():
     surroundings = replace(ROOM, reader_differences=["tilt: other values"], source_problem="gone")
     checks = checked(with_cases(GOOD), surroundings=surroundings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from installations import Installation, linked
 
 from hospitium.engines.workers import WorkerPool
 from hospitium.operations.running import OnThisMachine, open_ledger
+from hospitium.site.departures import LOG, Departures
 from hospitium.state.ledger import RunLedger
 from hospitium.types import Answer, Engine, LeftOut, Task, Update
 
@@ -92,12 +92,12 @@ class HubFiles:
                 linked(path, self._kept / f"{number}-{path.parent.name}-{path.name}")
 
     def received(self, site_id: str) -> dict[str, Path]:
-        """Return the files that came from a site, by the SHA-256 that it promised."""
+        """Return the files that came from a site, by the SHA-256 that it promised; no notes."""
         found = sorted(self._kept.glob(f"*-{site_id}-*"))
         return {
             path.stem.rpartition("-")[2]: path
             for path in found
-            if path.suffix in (".part", ".safetensors")
+            if path.suffix in (".part", ".safetensors") and ".chunks" not in path.name
         }
 
     def models(self) -> list[Path]:
@@ -123,8 +123,7 @@ def hosts(log: str) -> set[str]:
 
 def left(site: Installation) -> list[dict[str, Any]]:
     """Return a site's own record of what left it for the coordinator."""
-    lines = (site.site / "work" / "egress.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [dict(row.line.leaf) for row in Departures(site.site / LOG).rows()]
 
 
 def record_of(folder: Path) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def test_no_task_is_lost_whether_a_proxy_cuts_after_a_long_poll_or_before_its_en
     assert "no answer from the hub" not in machines.sites["oslo"].notes()
 
 
+@pytest.mark.slow
 def test_a_proxy_that_is_restarted_in_the_middle_of_an_upload_only_delays_it(
     network, behind, tmp_path
 ):

@@ -204,6 +204,17 @@ def test_connections_that_are_cut_while_a_poll_waits(site, monkeypatch):
         checks = site.examine(is_long=True, idle_s=5.0)
     assert trouble(checks) == {"long poll": "FAIL", "idle": "WARN"}
     assert "a request that waits 4 s was ended after 2 s" in checks["long poll"].found
+    assert "5 s are the least" in checks["long poll"].remedy
+
+
+def test_polls_that_are_cut_and_may_be_shorter_stop_no_work(site, monkeypatch):
+    monkeypatch.setattr("hospitium.operations.doctor_hub.LONG_POLL_S", 4)
+    monkeypatch.setattr("hospitium.operations.doctor_hub.LEAST_S", 1)
+    site.serve()
+    with FaultyProxy(Fault(idle_s=2.0)) as proxy:
+        site.by_proxy(proxy.url)
+        found = only(site.examine(is_long=True, idle_s=0.0), "long poll", "WARN")
+    assert "the agent asks for shorter waits" in found.remedy
 
 
 @pytest.mark.parametrize("minutes", [5, -5])

@@ -150,8 +150,9 @@ def test_below_quorum_in_the_canary_the_run_is_named_not_the_canary(two):
     plan = two.offer(short(tiny_plan(batching="equal"), deadline_s=1.0))
     two.approve(plan, "bergen", "oslo")
     two.start(plan, has_canary=True)
-    wait_for(lambda: waiting(two).get("error"))
-    error = waiting(two)["error"]
+    said = {}
+    wait_for(lambda: said.update(waiting(two)) or said.get("error"))
+    error = said["error"]
     assert error.startswith("The canary of study: Round 1")
     assert "`hospitium run resume study`" in error
 

@@ -78,8 +78,10 @@ def test_the_report_says_who_holds_what(finished):
 
 def test_a_run_that_is_finished_again_is_reported_again_with_the_same_figures(finished):
     home, done = finished
-    record = home.run("first") / "sites" / "oslo" / "egress.jsonl"
-    record.write_text(record.read_text() + '{"bytes": 99, "kind": "upd')  # cut off by a full disk
+    record = home.run("first") / "sites" / "oslo" / "log" / "leaves.jsonl"
+    record.write_text(
+        record.read_text() + '{"leaf":{"bytes":99,"kind":"upd'
+    )  # cut off by a full disk
     again = finish_run(home.run("first"), say=silent, num_workers=1).report
     assert again["results"] == done.report["results"]
     assert again["participation"] == done.report["participation"]

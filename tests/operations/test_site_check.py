@@ -63,6 +63,7 @@ def checks_of(found):
 
 def test_good_data_pass_and_the_report_is_written_whole(home, archive, plan):
     found = check_data(home, str(archive), plan=plan, workers=0)
+    assert (found["num_cases"], found["num_train"]) == (80, 40)
     assert found["status"] == "PASS", [c for c in found["checks"] if c["status"] != "PASS"]
     assert len(found["checks"]) == 18
     keys = {"name", "status", "found", "expected", "remedy", "who"}

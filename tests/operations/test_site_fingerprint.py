@@ -9,6 +9,7 @@ from hospitium.errors import UsageError
 from hospitium.operations.plan_auto import auto_plan
 from hospitium.operations.site_fingerprint import hand_over, prepare_fingerprint
 from hospitium.plan import load_plan
+from hospitium.site.departures import Departures
 from hospitium.state.home import Home
 
 
@@ -31,12 +32,12 @@ def _set(folder, *, seed: int = 1, each: int = 20):
 def test_what_leaves_is_what_was_shown_and_is_recorded(home, tmp_path):
     source = _set(tmp_path)
     shown = prepare_fingerprint(home, source, hours=12.0)
-    record = home.folder / "site" / "egress.jsonl"
+    record = home.folder / "site" / "log"
     assert not record.exists()  # looking sends nothing
     out = tmp_path / "oslo.json"
     hand_over(home, source, sha256=shown.sha256[:12], out=out)
     assert out.read_bytes() == shown.payload
-    (line,) = map(json.loads, record.read_text(encoding="utf-8").splitlines())
+    (line,) = [row.line.leaf for row in Departures(record).rows()]
     assert (line["kind"], line["sha256"], line["bytes"]) == (
         "fingerprint", shown.sha256, len(shown.payload),
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """Sites and a coordinator over a real connection: from the invite to the answer, and refusals."""
 
-import json
 import multiprocessing
 import shutil
 import threading
@@ -17,13 +16,16 @@ from hospitium.errors import HubError, RunBusyError, TrustError, UsageError
 from hospitium.imaging.cache import write_cases
 from hospitium.operations import site_attending
 from hospitium.operations.approving import approve
+from hospitium.operations.auditing import verify_record
 from hospitium.operations.coordinating import admit_site, revoke_site, rotate_key
 from hospitium.operations.enrolment import join, join_online, rotate
+from hospitium.operations.leaving import list_departures
 from hospitium.operations.site_serving import serve_once, serve_site
 from hospitium.operations.withdrawing import leave, set_paused, withdraw
 from hospitium.site import policy
 from hospitium.site.consent import REFUSALS
 from hospitium.site.membership import membership
+from hospitium.site.record import departures_of
 from hospitium.state.home import Home
 from hospitium.types import Update
 
@@ -67,8 +69,7 @@ def in_background(call, *args, **options):
 
 
 def departed(net):
-    path = net.place("oslo").folder / "work" / "egress.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [row.line.leaf for row in departures_of(net.place("oslo")).rows()]
 
 
 def test_a_site_joins_reads_approves_and_answers_over_the_connection(net):
@@ -86,12 +87,19 @@ def test_a_site_joins_reads_approves_and_answers_over_the_connection(net):
         soon(lambda: net.status("oslo")["healthy"])
     lines = departed(net)
     assert [line["kind"] for line in lines if line["kind"] != "heartbeat"] == [
-        "enrolment", "approval", "update", "sealed_update",
+        "enrolment", "approval", "update", "cosignature",
     ]  # fmt: skip
     (beats,) = [line for line in lines if line["kind"] == "heartbeat"]
     assert beats["count"] * (1 << 10) == beats["bytes"]
-    plain, sealed = lines[-2:]
-    assert sealed["content_sha256"] == plain["sha256"] != sealed["sha256"]
+    (leaf,) = [line for line in lines if line["kind"] == "update"]
+    assert leaf["params_sha256"] != leaf["sha256"], "it leaves sealed"
+    assert leaf["approved_by"] == ["Kari Nordmann"] and leaf["members_epoch"] > 0
+    assert verify_record(net.home("oslo"), federation=None, run_id=None)["holds"]
+    receipts = {
+        row["kind"]: row["standing"]
+        for row in list_departures(net.home("oslo"), None, now=datetime.now(UTC))
+    }
+    assert receipts["update"] == receipts["approval"] == "receipted"
     assert net.desk.beats()["oslo"]["peak_memory_bytes"] > 10_000_000
     assert net.desk.beats()["oslo"]["peak_disk_bytes"] > 1000
     row = net.status("oslo")
@@ -200,7 +208,7 @@ def test_a_task_that_is_not_within_what_was_agreed_is_refused_with_its_reason(
     with net.attended("oslo"):
         assert reason(net.ask(net.task(oslo), "oslo")) == f"error: {REFUSALS[expected]}"
     lines = departed(net)
-    assert not {"update", "scores", "sealed_update"} & {line["kind"] for line in lines}
+    assert not {"update", "scores"} & {line["kind"] for line in lines}
     assert [line["public"] for line in lines if line["kind"] == "error"] == [REFUSALS[expected]]
 
 
@@ -316,7 +324,7 @@ def test_a_task_that_is_asked_again_after_a_kill_gets_the_same_bytes(net, oslo):
         [second] = net.ask(task, "oslo")
     assert {name: array.tobytes() for name, array in second.delta.items()} == one
     kinds = [line["kind"] for line in departed(net)]
-    assert kinds.count("update") == kinds.count("sealed_update") == 1
+    assert kinds.count("update") == 1
 
 
 @pytest.mark.ci

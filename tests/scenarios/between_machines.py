@@ -31,8 +31,10 @@ from hospitium.operations.running import open_ledger
 from hospitium.operations.runs import show_run
 from hospitium.operations.serving import serve
 from hospitium.operations.site_rules import SiteRules
+from hospitium.operations.site_watching import watch_of
 from hospitium.plan import Plan
 from hospitium.plan.writing import to_toml
+from hospitium.site.record import egress_of
 from hospitium.testing.partition import make_federation, parse_partition
 from hospitium.wire.signing import VerifyKey
 
@@ -172,12 +174,13 @@ class Between:
         for site_id in site_ids:
             place = self.federation.place(site_id)
             rules = SiteRules(place)
+            coordinator = VerifyKey.from_hex(place.members().coordinator_keys[0])
             loop = SiteLoop(
                 site_id=site_id,
                 keys=SiteKeys(
                     request=place.request_key(),
                     signing=place.signing_key(),
-                    coordinator=VerifyKey.from_hex(place.members().coordinator_keys[0]),
+                    coordinator=coordinator,
                 ),
                 connection=replace(connection_of(place), longest_pause_s=0.3),
                 folder=place.folder / "work",
@@ -185,6 +188,8 @@ class Between:
                 approved=rules.approved,
                 rules=rules.for_loop(),
                 wait_s=5,
+                egress=egress_of(place),
+                watch=watch_of(place, place.folder / "work", coordinator=coordinator),
             )
             thread = threading.Thread(target=loop.run, name=site_id, daemon=True)
             thread.start()

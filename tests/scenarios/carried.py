@@ -56,8 +56,9 @@ class Federation:
     def place(self, site_id: str) -> Membership:
         return membership(self.folder / site_id, NAME)
 
-    def begin(self, address: str = "https://hub.example.org", **options: Any) -> Federation:
-        begin_federation(self.coordinator, NAME, addresses=[address], now=NOW, **options)
+    def begin(self, *addresses: str, **options: Any) -> Federation:
+        known = addresses or ("https://hub.example.org",)
+        begin_federation(self.coordinator, NAME, addresses=list(known), now=NOW, **options)
         return self
 
     def invite(self, site_id: str, *, now: datetime = NOW) -> Path:

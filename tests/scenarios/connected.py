@@ -15,6 +15,7 @@ from throwaway_ca import write_certificates
 from tiny import tiny_plan
 
 from hospitium.engines.hub.app import Hub
+from hospitium.engines.hub.cosigning import Cosigning
 from hospitium.engines.hub.engine import HubEngine
 from hospitium.engines.hub.front import Front
 from hospitium.engines.hub.local import LocalBackend
@@ -31,7 +32,9 @@ from hospitium.operations.site_status import status
 from hospitium.plan import Plan
 from hospitium.plan.writing import to_toml
 from hospitium.site.membership import Membership
+from hospitium.state.database import Database
 from hospitium.state.home import Home
+from hospitium.state.run_log import RunLog
 from hospitium.state.store import Store
 from hospitium.training import trainer_for
 from hospitium.types import Answer, Task
@@ -159,13 +162,16 @@ class Net:
         )
 
     def engine(self) -> HubEngine:
+        key = coordinator_key(self.desk)
+        log = RunLog(Database(self.folder / "log.sqlite"))
         return HubEngine(
             self.backend,
             members=Office(self.desk).members,
-            key=coordinator_key(self.desk),
+            key=key,
             store=Store(self.folder / "store"),
             members_digest=lambda: self.desk.members().digest,
             run_key=self.run_key,
+            cosigning=Cosigning(log, key=key, federation=NAME),
         )
 
     def ask(self, task: Task, *site_ids: str, deadline_s: float = SOON_S) -> list[Answer]:

@@ -8,7 +8,7 @@ from hospitium.errors import SiteError
 from hospitium.evaluation.score_sums import layout, score_sums
 from hospitium.privacy.clipping import l2_norm
 from hospitium.site import moments
-from hospitium.site.agent import answer, training_cases
+from hospitium.site.agent import EXPLODED_LOSS, answer, training_cases
 from hospitium.training import trainer_for
 from hospitium.types import Seat
 from hospitium.wire.blob import digest_of, manifest_of
@@ -99,6 +99,23 @@ def test_training_that_diverges_is_a_site_error_and_leaves_no_moments(task, site
     with pytest.raises(SiteError, match="training diverged") as caught:
         answer(asked, plan=wild, site=site, trainer=trainer)
     assert str(site.folder) not in str(caught.value)
+    assert moments.load(site.folder, before=99) is None
+
+
+@pytest.mark.parametrize(("lr", "is_let_out"), [(1.0, True), (1e4, False)])
+def test_a_loss_that_explodes_and_is_still_a_number_lets_nothing_out(
+    task, site_for, plan, lr, is_let_out
+):
+    wild = replace(plan, training=replace(plan.training, steps=5, lr=lr, optimizer="sgd"))
+    site, trainer = site_for(agreed=wild), trainer_for(wild)
+    asked = replace(task, plan_digest=wild.digest)
+    loss = trainer.train(task.params, site.cases("train"), site_id="oslo", round_number=1).mean_loss
+    assert np.isfinite(loss) and (loss < EXPLODED_LOSS) == is_let_out
+    if is_let_out:
+        assert answer(asked, plan=wild, site=site, trainer=trainer).num_steps == 5
+        return
+    with pytest.raises(SiteError, match="training diverged: the loss exploded"):
+        answer(asked, plan=wild, site=site, trainer=trainer)
     assert moments.load(site.folder, before=99) is None
 
 

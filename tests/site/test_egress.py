@@ -1,17 +1,27 @@
-import json
 import os
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
-from hospitium.errors import SiteError
+from hospitium.errors import CorruptedError, HubError, SiteError, UpdateError
 from hospitium.evaluation.score_sums import layout
+from hospitium.plan import Plan
 from hospitium.site.agent import answer
-from hospitium.site.egress import Departures, release
+from hospitium.site.departures import MAX_KEPT_BYTES, Departures
+from hospitium.site.egress import Egress, inspect, prepare
+from hospitium.site.leaving import Departure, facts_of, words_of
+from hospitium.state import durable
+from hospitium.state.leaf_log import FILE, Signer
 from hospitium.wire import blob
 from hospitium.wire.canonical import digest
+from hospitium.wire.checkpoints import open_checkpoint, site_origin
 from hospitium.wire.envelope import decode_update
+from hospitium.wire.signing import SigningKey
+
+KEY = SigningKey.from_bytes(b"s" * 32)
+NONCE = "a" * 64
 
 
 @pytest.fixture
@@ -20,22 +30,15 @@ def update(task, plan, site_for, trainer):
 
 
 @pytest.fixture
-def let_out(tmp_path):
-    def call(update, task):
-        return release(
-            update, task=task, outbox=tmp_path / "outbox", record=tmp_path / "egress.jsonl"
-        )
-
-    return call
+def write(tmp_path):
+    return lambda update, task: prepare(update, task=task, outbox=tmp_path / "outbox")
 
 
-def recorded(tmp_path):
-    path = tmp_path / "egress.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+# --- what the process that trains may write ------------------------------------------------------
 
 
-def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, task, let_out):
-    envelope, path = let_out(update, task)
+def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, task, write):
+    envelope, path = write(update, task)
     read, promised = decode_update(envelope)
     assert read.sums == update.sums and path.stem == promised == blob.file_digest(path)
     for name, array in blob.read(path, manifest=blob.manifest_of(task.params)).items():
@@ -43,35 +46,17 @@ def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, tas
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_the_line_of_the_record_is_synced_last_whether_its_file_is_or_not(
+def test_a_file_is_synced_unless_a_sealed_one_is_kept_instead(
     update, task, tmp_path, monkeypatch, sync
 ):
-    synced, fsync, record = [], os.fsync, tmp_path / "egress.jsonl"
-
-    def note(descriptor):
-        fsync(descriptor)
-        synced.append(os.path.sameopenfile(descriptor, line.fileno()))
-
-    monkeypatch.setattr(os, "fsync", note)
-    with record.open("ab") as line:
-        release(update, task=task, outbox=tmp_path / "outbox", record=record, sync=sync)
-    assert synced == ([False, True] if sync else [True])
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(fsync(descriptor)))
+    prepare(update, task=task, outbox=tmp_path / "outbox", sync=sync)
+    assert len(synced) == int(sync)
 
 
-def test_every_release_is_a_line_of_the_record_with_its_bytes_and_its_digest(
-    update, task, let_out, tmp_path
-):
-    envelope, path = let_out(update, task)
-    let_out(replace(update, delta={}), replace(task, purpose="score"))
-    first, second = recorded(tmp_path)
-    assert first["bytes"] == len(envelope) + path.stat().st_size
-    assert first["sha256"] == path.stem and first["num_arrays"] == 2
-    assert first["sums"] == sorted([*layout(2), "log_norm"])
-    assert (first["kind"], second["kind"], second["sha256"]) == ("update", "scores", "")
-
-
-def test_nothing_but_the_file_is_left_in_the_outbox(update, task, let_out, tmp_path):
-    _, path = let_out(update, task)
+def test_nothing_but_the_file_is_left_in_the_outbox(update, task, write, tmp_path):
+    _, path = write(update, task)
     assert list((tmp_path / "outbox").iterdir()) == [path]
 
 
@@ -96,66 +81,332 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_not_on_the_list_does_not_leave_and_nothing_is_written(
-    update, task, let_out, tmp_path, what
-):
+def test_what_is_not_on_the_list_is_not_written(update, task, write, tmp_path, what):
     with pytest.raises(SiteError, match="egress refused"):
-        let_out(replace(update, **REFUSED[what](update)), task)
-    assert recorded(tmp_path) == [] and not (tmp_path / "outbox").exists()
+        write(replace(update, **REFUSED[what](update)), task)
+    assert not (tmp_path / "outbox").exists()
 
 
-def test_no_params_leave_in_answer_to_a_task_that_only_scores(update, task, let_out, tmp_path):
+def test_no_params_leave_in_answer_to_a_task_that_only_scores(update, task, write):
     with pytest.raises(SiteError, match="egress refused"):
-        let_out(update, replace(task, purpose="score"))
-    assert recorded(tmp_path) == []
+        write(update, replace(task, purpose="score"))
 
 
-def test_every_sum_of_two_and_of_many_classes_may_leave(update, task, let_out):
+def test_every_sum_of_two_and_of_many_classes_may_leave(update, task, write):
     for num_classes in (2, 5, 14):
         sums = {name: (0,) * length for name, length in layout(num_classes).items()}
-        let_out(replace(update, sums=sums), task)
+        write(replace(update, sums=sums), task)
 
 
-def test_the_path_of_a_file_never_leaves(update, task, let_out):
-    envelope, _ = let_out(replace(update, path="/data/oslo/jane_doe.safetensors"), task)
+def test_the_path_of_a_file_never_leaves(update, task, write):
+    envelope, _ = write(replace(update, path="/data/oslo/jane_doe.safetensors"), task)
     assert b"jane_doe" not in envelope and b"outbox" not in envelope
 
 
-# --- what leaves beside updates ------------------------------------------------------------------
+# --- what the site's service lets through of it --------------------------------------------------
 
 
-def test_a_message_is_recorded_once_however_often_it_is_sent_and_after_a_restart(tmp_path):
-    departures = Departures(tmp_path / "egress.jsonl")
-    for _ in range(3):
-        departures.message("approval", b"yes")
-    departures.message("withdrawal", b"yes")
-    Departures(tmp_path / "egress.jsonl").message("approval", b"yes")
-    Departures(tmp_path / "egress.jsonl").message("approval", b"another")
-    assert [line["kind"] for line in recorded(tmp_path)] == ["approval", "withdrawal", "approval"]
-    assert recorded(tmp_path)[0]["sha256"] == digest(b"yes") and recorded(tmp_path)[0]["bytes"] == 3
+def inspected(envelope, file, task, update):
+    return inspect(envelope, file, task=task, site_id=update.site_id, num_cases=update.num_cases)
 
 
-def test_heartbeats_are_one_line_of_a_day_that_allows_for_all_of_them(tmp_path):
+def test_what_was_prepared_is_let_through_with_and_without_a_file(update, task, write):
+    envelope, file = write(update, task)
+    assert inspected(envelope, file, task, update) == replace(
+        update, delta={}, train_s=decode_update(envelope)[0].train_s
+    )
+    score = replace(task, purpose="score")
+    envelope, file = write(replace(update, delta={}), score)
+    assert file is None and inspected(envelope, file, score, update).sums == update.sums
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"run_id": "other"},
+        {"round_number": 9},
+        {"site_id": "bergen"},
+        {"num_cases": 10**6},
+        {"plan_digest": "0" * 64},
+        {"base_digest": "0" * 64},
+    ],
+)
+def test_a_training_process_cannot_answer_something_else(update, task, write, lie):
+    envelope, file = write(replace(update, **lie), task)
+    with pytest.raises(SiteError, match="something else than the task"):
+        inspected(envelope, file, task, update)
+
+
+def test_a_training_process_cannot_hide_a_text_or_another_file(update, task, write, tmp_path):
+    envelope, file = write(update, task)
+    named = envelope.replace(b'"log_norm"', b'"log_Jane"')
+    for bad in (b"Jane Doe", named, envelope + b" ", envelope.replace(b'"n":', b'"x":')):
+        with pytest.raises(SiteError, match="egress refused"):
+            inspected(bad, file, task, update)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(file.read_bytes() + b"Jane Doe")
+    for bad_file in (other, None):
+        with pytest.raises(SiteError, match="egress refused"):
+            inspected(envelope, bad_file, task, update)
+    with pytest.raises(SiteError, match="a file too many"):
+        inspected(envelope, file, replace(task, purpose="score"), update)
+
+
+# --- the way out ---------------------------------------------------------------------------------
+
+
+class Line:
+    """A line to a coordinator that takes everything, unless it is cut."""
+
+    def __init__(self, departures=None):
+        self.sent, self.cut, self.departures, self.seen = [], False, departures, []
+
+    def send(self, statement):
+        return self._take(statement)
+
+    def upload(self, path, upload_id, statement):
+        return self._take(path.read_bytes(), statement)
+
+    def say(self, statement):
+        return self._take(statement)
+
+    def enrol(self, request):
+        return self._take(request).decode()
+
+    def beat(self, beat):
+        return {"took": self._take(beat)}
+
+    def _take(self, *content):
+        self.seen.append(0 if self.departures is None else len(list(self.departures.rows())))
+        self.sent.append(content)
+        if self.cut:
+            raise HubError("unreachable", "The line is cut.")
+        return b"receipt of " + digest(content[-1]).encode()
+
+
+@pytest.fixture
+def departures(tmp_path):
+    signer = Signer(origin=site_origin("chest", "oslo"), key=lambda: KEY)
+    return Departures(tmp_path / "log", signer=signer)
+
+
+@pytest.fixture
+def egress(departures):
+    return Egress(departures, destination="https://hub.example")
+
+
+def leaves(departures):
+    return [row.line.leaf for row in departures.rows()]
+
+
+def departing(update, task, write, **facts):
+    envelope, file = write(update, task)
+    found = facts_of(
+        update, envelope=envelope, params_sha256=file.stem, num_arrays=len(task.params),
+        plan=Plan(), consent=None, nonce=NONCE,
+    )  # fmt: skip
+    return Departure(
+        kind="update", content=envelope, facts={**found, **facts}, file=file, sha256=file.stem
+    )
+
+
+def sign(content):
+    return lambda checkpoint: b"signed " + content + checkpoint.encode()
+
+
+def accept(receipt, statement):
+    if receipt != b"receipt of " + digest(statement).encode():
+        raise UpdateError("identity", "no receipt")
+
+
+def test_an_update_is_recorded_signed_sent_and_receipted(update, task, write, egress, departures):
+    leaving, line = departing(update, task, write), Line(departures)
+    receipt = egress.answer(leaving, line, sign=sign(b"x"), require=accept)
+    (row,) = departures.rows()
+    leaf = row.line.leaf
+    assert (leaf["n"], leaf["kind"], leaf["round_number"]) == (0, "update", task.round_number)
+    assert leaf["bytes"] == len(leaving.content) + leaving.file.stat().st_size
+    assert leaf["sha256"] == digest(line.sent[0][0]) and leaf["num_arrays"] == 2
+    assert leaf["sums"] == sorted([*layout(2), "log_norm"])
+    assert leaf["destination"] == "https://hub.example"
+    assert row.receipt == receipt and row.standing(now=datetime.now(UTC)) == "receipted"
+    assert line.sent == [(leaving.file.read_bytes(), departures.payload(0))]
+
+
+def test_the_statement_that_leaves_holds_a_checkpoint_with_its_own_entry(egress, departures):
+    egress.message("enrolment", b"us")
+    line = Line()
+    egress.answer(words_of(b"no", NONCE), line, sign=sign(b""), require=accept)
+    note = line.sent[0][0].removeprefix(b"signed ").decode()
+    found = open_checkpoint(note, KEY.public, origin=site_origin("chest", "oslo"))
+    assert (found.size, found.root) == (2, departures.log.root(2))
+
+
+def test_the_entry_is_on_disk_before_the_first_byte_is_sent(
+    egress, departures, update, task, write
+):
+    line = Line(departures)
+    egress.enrol(b"request", line)
+    egress.beat(b"beat", line)
+    egress.say("approval", b"yes", line, plan_digest="b" * 64, require=accept)
+    egress.answer(words_of(b"no", NONCE), line, sign=sign(b""), require=accept)
+    egress.answer(departing(update, task, write), line, sign=sign(b""), require=accept)
+    assert line.seen == [1, 2, 3, 4, 5]
+    assert [leaf["kind"] for leaf in leaves(departures)] == [
+        "enrolment", "heartbeat", "approval", "error", "update",
+    ]  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("point", ["before append", "leaf appended", "leaf synced", "before write"])
+def test_a_kill_at_any_point_sends_nothing_that_is_not_recorded_and_later_the_same_bytes(
+    egress, departures, tmp_path, monkeypatch, point
+):
+    line, leaving = Line(departures), words_of(b"no", NONCE)
+
+    def kill(name):
+        if name == point:
+            raise Killed
+
+    monkeypatch.setattr(durable, "on_write_point", kill)
+    with pytest.raises(Killed):
+        egress.answer(leaving, line, sign=sign(b"x"), require=accept)
+    assert line.sent == []
+    monkeypatch.setattr(durable, "on_write_point", None)
     for _ in range(2):
-        departures = Departures(tmp_path / "egress.jsonl")
-        departures.heartbeat(b"1")
-        departures.heartbeat(b"2")
-    (line,) = recorded(tmp_path)
-    assert (line["kind"], line["count"], line["bytes"]) == ("heartbeat", 5000, 5000 << 10)
+        again = Egress(
+            Departures(tmp_path / "log", signer=departures._signer), destination="elsewhere"
+        )
+        again.answer(leaving, line, sign=sign(b"x"), require=accept)
+    assert len(leaves(departures)) == 1 and line.sent[0] == line.sent[1]
+
+
+def test_a_line_that_is_cut_leaves_it_recorded_and_the_same_bytes_go_out_again(egress, departures):
+    line, leaving, times = Line(), words_of(b"no", NONCE), iter(b"123")
+
+    def signing(checkpoint):
+        return b"%s at %d" % (KEY.public.key_id.encode(), next(times))
+
+    line.cut = True
+    for _ in range(2):
+        with pytest.raises(HubError):
+            egress.answer(leaving, line, sign=signing, require=accept)
+        egress.message("enrolment", os.urandom(8))  # the log goes on meanwhile
+    (row, *_) = departures.rows()
+    assert row.receipt is None and row.standing(now=datetime.now(UTC)) == "waiting"
+    assert row.standing(now=datetime.now(UTC) + timedelta(hours=25)) == "unacknowledged"
+    line.cut = False
+    egress.answer(leaving, line, sign=signing, require=accept)
+    assert len({content for (content,) in line.sent}) == 1
+    assert [leaf["kind"] for leaf in leaves(departures)].count("error") == 1
+
+
+def test_what_an_earlier_key_signed_is_signed_anew(egress, departures, monkeypatch):
+    line, leaving = Line(), words_of(b"no", NONCE)
+    egress.answer(leaving, line, sign=lambda _: KEY.public.key_id.encode(), require=accept)
+    other = SigningKey.from_bytes(b"o" * 32)
+    signer = Signer(origin=site_origin("chest", "oslo"), key=lambda: other)
+    again = Egress(Departures(departures.folder, signer=signer), destination="there")
+    again.answer(leaving, line, sign=lambda _: other.public.key_id.encode(), require=accept)
+    assert line.sent[0] != line.sent[1] and len(leaves(departures)) == 1
+
+
+def test_a_receipt_for_something_else_is_not_kept(egress, departures):
+    def refuse(receipt, statement):
+        raise UpdateError("identity", "for something else")
+
+    with pytest.raises(UpdateError):
+        egress.answer(words_of(b"no", NONCE), Line(), sign=sign(b""), require=refuse)
+    assert departures.receipt(0) is None
+
+
+def test_the_same_words_in_answer_to_two_tasks_are_two_entries(egress, departures):
+    for nonce in (NONCE, NONCE, "b" * 64):
+        egress.answer(words_of(b"no", nonce), Line(), sign=sign(b""), require=accept)
+    assert [leaf["nonce"] for leaf in leaves(departures)] == [NONCE, "b" * 64]
+
+
+def test_a_message_is_recorded_once_however_often_it_is_sent_and_after_a_restart(
+    egress, departures, tmp_path
+):
+    for _ in range(3):
+        egress.message("approval", b"yes", plan_digest="b" * 64)
+    egress.message("withdrawal", b"yes", plan_digest="b" * 64)
+    again = Egress(Departures(tmp_path / "log"), destination="there")
+    again.message("approval", b"yes", plan_digest="b" * 64)
+    again.message("approval", b"another", plan_digest="b" * 64)
+    assert [leaf["kind"] for leaf in leaves(departures)] == ["approval", "withdrawal", "approval"]
+    first = leaves(departures)[0]
+    assert (first["sha256"], first["bytes"]) == (digest(b"yes"), 3)
+    assert departures.payload(0) == b"yes"
+
+
+def test_heartbeats_are_one_entry_of_a_day_that_allows_for_all_of_them(egress, departures):
+    for content in (b"1", b"2"):
+        egress.beat(content, Line())
+    (leaf,) = leaves(departures)
+    assert (leaf["kind"], leaf["count"], leaf["bytes"]) == ("heartbeat", 5000, 5000 << 10)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("letter", 1), ("error", 4097), ("enrolment", 65537)])
-def test_what_is_of_no_kind_that_leaves_or_too_large_is_not_recorded(tmp_path, kind, size):
-    departures = Departures(tmp_path / "egress.jsonl")
+def test_what_is_of_no_kind_that_leaves_or_too_large_is_not_recorded(
+    egress, departures, kind, size
+):
+    line = Line()
     with pytest.raises(SiteError, match="egress refused"):
-        departures.message(kind, b"x" * size)
+        egress.message(kind, b"x" * size)
     with pytest.raises(SiteError, match="egress refused"):
-        departures.heartbeat(b"x" * 1025)
-    assert recorded(tmp_path) == []
+        egress.beat(b"x" * 1025, line)
+    assert leaves(departures) == [] and line.sent == []
 
 
-def test_a_line_that_was_cut_off_counts_as_none_and_stays(tmp_path):
-    (tmp_path / "egress.jsonl").write_text('{"kind": "approval", "sha')
-    Departures(tmp_path / "egress.jsonl").message("approval", b"yes")
-    lines = (tmp_path / "egress.jsonl").read_text().splitlines()
-    assert lines[0] == '{"kind": "approval", "sha' and json.loads(lines[1])["bytes"] == 3
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"path": "/data/oslo"},
+        {"sums": ["Jane\nDoe"]},
+        {"round_number": -1},
+        {"privacy": {"note": 1}},
+        {"plan_digest": "not a digest"},
+    ],
+)
+def test_an_entry_has_exactly_the_facts_of_its_form(egress, departures, update, task, write, facts):
+    leaving = departing(update, task, write, **facts)
+    with pytest.raises(SiteError, match="not of its form"):
+        egress.answer(leaving, Line(), sign=sign(b""), require=accept)
+    assert leaves(departures) == []
+
+
+def test_nothing_leaves_while_the_record_is_not_what_was_written(egress, departures, tmp_path):
+    egress.message("enrolment", b"us")
+    path = tmp_path / "log" / FILE
+    path.write_bytes(path.read_bytes().replace(b'"bytes":2', b'"bytes":3'))
+    line = Line()
+    fresh = Egress(Departures(tmp_path / "log", signer=departures._signer), destination="there")
+    with pytest.raises(CorruptedError, match="nothing leaves"):
+        fresh.enrol(b"us again", line)
+    assert line.sent == []
+
+
+def test_words_in_any_script_are_shown_in_ascii_and_leave_as_they_are(egress, departures):
+    for words in ("kein Röntgen\n", "\u202e", ""):
+        line, leaving = Line(), words_of(words.encode(), digest(words.encode()))
+        egress.answer(leaving, line, sign=lambda _, it=leaving: it.content, require=accept)
+        assert line.sent == [(words.encode(),)]
+    assert [leaf["public"] for leaf in leaves(departures)] == ["kein R??ntgen?", "???", "?"]
+
+
+def test_large_payloads_are_not_kept_a_second_time(departures, egress):
+    n = egress.message("enrolment", b"us")
+    departures.keep(n, b"x" * (MAX_KEPT_BYTES + 1))
+    assert departures.payload(n) == b"us" and departures.payload(n + 1) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has access lists instead")
+def test_the_record_is_open_to_its_user_alone(egress, tmp_path):
+    egress.message("enrolment", b"us")
+    for folder in (tmp_path / "log", tmp_path / "log" / "payloads"):
+        assert folder.stat().st_mode & 0o777 == 0o700

@@ -35,6 +35,11 @@ def is_norm_sum(values: Sequence[int]) -> bool:
     return len(values) == NUM_BINS and sum(values) == 1 and max(values) == 1
 
 
+def log2_norm(values: Sequence[int]) -> float:
+    """Return the base-2 logarithm of the one norm in a histogram: the middle of its bin."""
+    return _LOWEST + (values.index(1) + 0.5) / _BINS_PER_DOUBLING
+
+
 def next_bound(histograms: Sequence[Sequence[int]], *, factor: float, fallback: float) -> float:
     """Return ``factor`` times the median norm of these rounds; the fallback if none was seen.
 

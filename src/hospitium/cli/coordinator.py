@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hospitium.cli.coordinator_up import offer, up
+from hospitium.cli.coordinator_up import offer, replica, up
 from hospitium.cli.output import Context, print_json
 
 app = typer.Typer(help="The coordinating centre's installation.", no_args_is_help=True)
@@ -260,6 +260,7 @@ def _tell_list(found: Mapping[str, Any], done: str, *, as_json: bool) -> None:
 
 app.command()(offer)
 app.command()(up)
+app.command()(replica)
 
 
 def _named(context: typer.Context, federation: str | None) -> str:

@@ -1,4 +1,4 @@
-"""``hospitium coordinator offer`` and ``up``: sign plans for the sites, and serve them."""
+"""``hospitium coordinator offer``, ``up``, ``replica``: sign plans for the sites; serve them."""
 
 from __future__ import annotations
 
@@ -52,17 +52,15 @@ def offer(
     typer.echo(f"  hospitium run start {found['plan_digest'][:12]} --federation {name}")
 
 
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at. Default: all.")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Default: that of the first address.")
+]
+EventsAsJson = Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")]
+
+
 def up(
-    context: typer.Context,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen at. Default: all.")
-    ] = "",
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default: that of the first address.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print each event as a line of JSON.")
-    ] = False,
+    context: typer.Context, host: Host = "", port: Port = None, as_json: EventsAsJson = False
 ) -> None:
     """Serve the sites of all federations and work on their runs, until it is stopped."""
     from hospitium.operations.serving import serve
@@ -71,3 +69,19 @@ def up(
     with progress() as say:
         tell = print_json if as_json else say
         serve(settings.home, host=host, port=port, say=tell, stop=threading.Event())
+
+
+def replica(
+    context: typer.Context, host: Host = "", port: Port = None, as_json: EventsAsJson = False
+) -> None:
+    """Serve the sites of federations with a NATS cluster, beside `up`; it works on no run.
+
+    Any number may run, on machines that share the home folder. A federation's folder names its
+    cluster in nats.toml.
+    """
+    from hospitium.operations.replicating import serve_replica
+
+    settings: Context = context.obj
+    with progress() as say:
+        tell = print_json if as_json else say
+        serve_replica(settings.home, host=host, port=port, say=tell, stop=threading.Event())

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hospitium import __version__
-from hospitium.cli import coordinator, phantoms, plan, run, site
+from hospitium.cli import audit, coordinator, egress, phantoms, plan, run, site
 from hospitium.cli.demo import demo
 from hospitium.cli.doctor import doctor
 from hospitium.cli.output import Context, print_error, print_json
@@ -28,11 +28,20 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("doctor")(doctor)
+app.add_typer(audit.app, name="audit")
 app.add_typer(coordinator.app, name="coordinator")
+app.add_typer(egress.app, name="egress")
 app.add_typer(phantoms.app, name="phantoms")
 app.add_typer(plan.app, name="plan")
 app.add_typer(run.app, name="run")
 app.add_typer(site.app, name="site")
+
+
+def _show_version(is_wanted: bool) -> None:
+    """Say the version and end, whatever else stands on the line."""
+    if is_wanted:
+        typer.echo(f"hospitium {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -46,6 +55,12 @@ def settings(
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks. They may name files.")
+    ] = False,
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and end."
+        ),
     ] = False,
 ) -> None:
     """Hospitals train one medical-imaging model together, without sharing a single scan."""

@@ -10,9 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from hospitium.cli.contributions import contribution
 from hospitium.cli.output import Context, command_line, print_json, progress
+from hospitium.cli.run_review import review
 
 app = typer.Typer(help="Executions of a plan.", no_args_is_help=True)
+app.command()(review)
+app.command()(contribution)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -148,6 +152,16 @@ def show(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     for row in found["participation"]:
         if row["left_out"] or row["refused"]:
             typer.echo(_round_line({**row, "rounds": found["rounds"]}))
+    for row in found["review"]:
+        decided = row["decision"] or ("a person must decide" if row["waits"] else "not decided")
+        typer.echo(f"round {row['round']}: {row['site_id']} {row['verdict']}, {decided}")
+    for row in found["conflicts"]:
+        typer.echo(
+            f"round {row['round_number']}: {row['site_id']} gave {len(row['statements'])} "
+            "different answers to one task; all are kept, and the site is to say what happened"
+        )
+    if before := found["log"]["closed_rounds_before"]:
+        typer.echo(f"no log of rounds 1 to {before}: they were closed by an earlier version")
     _tell_networked(found)
     if found["chosen"]:
         typer.echo(f"{found['chosen']['reason']} Digest {found['chosen']['digest']}.")

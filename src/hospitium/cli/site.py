@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hospitium.cli import site_agent, site_member, site_plans
+from hospitium.cli.contributions import site_contribution
 from hospitium.cli.output import print_json, progress
 from hospitium.cli.site_checks import check, fingerprint
 from hospitium.cli.site_pacs import fetch, probe
@@ -27,6 +28,7 @@ data.command()(check)
 data.command()(fingerprint)
 for _part in (site_agent, site_member, site_plans):
     _part.add_to(app)
+app.command("contribution")(site_contribution)
 
 _NOTHING_HERE = 3
 

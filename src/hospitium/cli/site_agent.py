@@ -75,6 +75,13 @@ def up(
     once: Annotated[
         bool, typer.Option("--once", help="Exchange what is new, answer what is open, and end.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Answer what is open and send nothing; needs --save.")
+    ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where a dry run writes the bytes that would leave."),
+    ] = None,
     proxy: Proxy = None,
     proxy_login: ProxyLogin = None,
     ca_bundle: CaBundle = None,
@@ -86,7 +93,10 @@ def up(
     It runs until it is stopped, and reconnects for as long as it takes. Training runs in a process
     of its own, without network and keys. The options about the way to the coordinator are kept.
     """
-    from hospitium.operations.site_serving import serve_once, serve_site, set_line
+    from hospitium.operations.site_serving import serve_dry, serve_once, serve_site, set_line
+
+    if dry_run != (save is not None):
+        raise typer.BadParameter("--dry-run and --save DIR go together.")
 
     home = home_of(context)
     if proxy is not None or proxy_login or ca_bundle:
@@ -98,6 +108,12 @@ def up(
         else:
             typer.echo(text)
 
+    if save is not None:
+        found = serve_dry(home, save, say=say)
+        words = f"{found['tasks']} tasks were taken up. Nothing was sent; in {save}: "
+        words += ", ".join(Path(path).name for path in found["saved"]) or "nothing"
+        tell(found, words, as_json=as_json)
+        return
     if once:
         count = serve_once(home, say=say)
         tell({"tasks": count}, f"Up to date; {count} tasks were taken up.", as_json=as_json)

@@ -154,6 +154,6 @@ def _tell_checks(found: Mapping[str, Any]) -> None:
     counts = found["counts"]
     typer.echo(
         f"\n{found['status']}: {counts['FAIL']} failed, {counts['WARN']} to look at, "
-        f"{counts['PASS']} passed; {found['num_cases']} cases. Report: {found['page']}. It stays "
-        "here; `--leaving` shows what may leave."
+        f"{counts['PASS']} passed; {found['num_cases']} cases, {found['num_train']} of them for "
+        f"training. Report: {found['page']}. It stays here; `--leaving` shows what may leave."
     )

@@ -7,20 +7,22 @@ every update crosses a process boundary as canonical bytes and a params file, an
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hospitium.engines.site_worker import answer_request
+from hospitium.engines.site_worker import answer_request, read_reply
 from hospitium.engines.workers import Handler, WorkerDiedError, WorkerPool
-from hospitium.errors import CorruptedError, UpdateError
+from hospitium.errors import CorruptedError, HospitiumError, UpdateError
 from hospitium.plan import Plan
+from hospitium.site.departures import LOG, Departures
+from hospitium.site.egress import Egress
+from hospitium.site.leaving import Departure, facts_of, words_of
 from hospitium.state.store import Store
 from hospitium.types import Answer, LeftOut, Task, Update
 from hospitium.wire import blob
-from hospitium.wire.canonical import canonical_json
+from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.envelope import decode_update, encode_task
 
 
@@ -62,6 +64,10 @@ class InProcess:
     ) -> None:
         self._plan = plan
         self._sites = {site.site_id: site for site in sites}
+        self._egress = {
+            site.site_id: Egress(Departures(site.folder / LOG), destination="this machine")
+            for site in sites
+        }
         self._store = store
         self._owns_pool = pool is None
         self._pool = pool or WorkerPool(handler)
@@ -129,21 +135,26 @@ class InProcess:
         except OSError:
             return LeftOut(site_id=site_id, reason="died: its process could not be started")
         try:
-            fields = _fields(site_id, reply)
+            fields = read_reply(reply)
             if "error" in fields:
+                nonce = digest(f"{task.run_id} {task.round_number} {task.base_digest}".encode())
+                self._egress[site_id].record(words_of(fields["error"].encode()[:500], nonce))
                 return LeftOut(site_id=site_id, reason=f"error: {fields['error']}"[:200])
             return self._update(task, site_id, base64.b64decode(fields["envelope"]))
         except UpdateError as error:
             return LeftOut(site_id=site_id, reason=error.reason)
+        except HospitiumError as error:
+            return LeftOut(site_id=site_id, reason=f"error: the site failed with {error.code}")
 
     def _update(self, task: Task, site_id: str, envelope: bytes) -> Update:
         """Pass an envelope and its file through the gate; the change stays in the file, mapped."""
-        update, digest = decode_update(envelope)
+        update, promised = decode_update(envelope)
         if update.site_id != site_id:
             raise UpdateError("identity", f"{site_id} sent an update in another site's name.")
-        if not digest:
+        path = self._store.incoming / site_id / f"{promised}.safetensors" if promised else None
+        self._record(task, update, envelope, file=path, promised=promised)
+        if path is None:
             return update
-        path = self._store.incoming / site_id / f"{digest}.safetensors"
         try:
             delta = blob.read(path, manifest=blob.manifest_of(task.params))
             found = blob.file_digest(path)
@@ -151,18 +162,29 @@ class InProcess:
             raise UpdateError(
                 "header", f"{site_id} sent a file that is not its model's."
             ) from error
-        if found != digest:
+        if found != promised:
             raise UpdateError("blob_digest", f"{site_id} sent a file of another digest.")
         return replace(update, delta=delta, path=str(path))
 
-
-def _fields(site_id: str, reply: bytes) -> Mapping[str, str]:
-    """Return what a worker replied: an envelope in base64, or words about an error."""
-    try:
-        fields = json.loads(reply)
-        if set(fields) == {"error"} and isinstance(fields["error"], str):
-            return {"error": fields["error"]}
-        base64.b64decode(fields["envelope"], validate=True)
-        return {"envelope": fields["envelope"]}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UpdateError("canonical", f"{site_id} replied what cannot be read.") from error
+    def _record(
+        self, task: Task, update: Update, envelope: bytes, *, file: Path | None, promised: str
+    ) -> None:
+        """Record in the site's own log what leaves it, before anything of it is read here."""
+        facts = facts_of(
+            update,
+            envelope=envelope,
+            params_sha256=promised,
+            num_arrays=len(task.params) if promised else 0,
+            plan=self._plan,
+            consent=None,
+        )
+        there = file if file is not None and file.is_file() else None
+        self._egress[update.site_id].record(
+            Departure(
+                kind="update" if promised else "scores",
+                content=envelope,
+                facts=facts,
+                file=there,
+                sha256=promised,
+            )
+        )

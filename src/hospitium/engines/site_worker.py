@@ -6,20 +6,21 @@ import base64
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hospitium.errors import HospitiumError, SiteError
+from hospitium.errors import CorruptedError, HospitiumError, SiteError, UpdateError
 from hospitium.plan import Plan
 from hospitium.plan.reading import plan_from_dict
 from hospitium.site.agent import Site, answer
 from hospitium.site.consent import Consent
-from hospitium.site.egress import release
+from hospitium.site.egress import prepare
 from hospitium.training import Trainer, trainer_for
 from hospitium.training.plugins import Plugin, load_plugin
+from hospitium.types import Params
 from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json
 from hospitium.wire.envelope import decode_task
@@ -51,11 +52,29 @@ def public_words(work: Callable[[], str], folder: Path) -> bytes:
         return canonical_json({"error": f"the site failed ({type(error).__name__})"})
 
 
+def read_reply(reply: bytes) -> Mapping[str, str]:
+    """Return what a worker replied: an ``envelope`` in base64, or ``error``, words about one.
+
+    Raises:
+        UpdateError: It is neither (``canonical``): nothing of it was used.
+    """
+    try:
+        fields = json.loads(reply)
+        if set(fields) == {"error"} and isinstance(fields["error"], str):
+            return {"error": fields["error"]}
+        base64.b64decode(fields["envelope"], validate=True)
+        return {"envelope": fields["envelope"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UpdateError("canonical", "A worker replied what cannot be read.") from error
+
+
 def _answer(fields: dict[str, Any], folder: Path) -> str:
     """Return the envelope of the site's update, in base64."""
-    params = blob.read(Path(fields["params"]))
+    plan, trainer, manifest = _prepared(
+        json.dumps(fields["plan"], sort_keys=True), fields["plugin"]
+    )
+    params = _params(Path(fields["params"]), manifest)
     task = decode_task(base64.b64decode(fields["task"]), params=params)
-    plan, trainer = _prepared(json.dumps(fields["plan"], sort_keys=True), fields["plugin"])
     site = Site(
         site_id=fields["site_id"],
         cases_folder=Path(fields["cases"]),
@@ -63,19 +82,21 @@ def _answer(fields: dict[str, Any], folder: Path) -> str:
         consent=Consent(plan_digest=plan.digest, num_cases=int(fields["num_cases"])),
     )
     update = answer(task, plan=plan, site=site, trainer=trainer)
-    envelope, _ = release(
+    envelope, _ = prepare(
         update,
         task=task,
         outbox=Path(fields["outbox"]),
-        record=folder / "egress.jsonl",
         sync=not fields.get("is_sealed", False),
     )
     return base64.b64encode(envelope).decode()
 
 
 @lru_cache(maxsize=4)
-def _prepared(plan_json: str, plugin: str) -> tuple[Plan, Trainer]:
-    """Build a plan's trainer once for each worker; one torch thread, deterministic."""
+def _prepared(plan_json: str, plugin: str) -> tuple[Plan, Trainer, blob.Manifest]:
+    """Build a plan's trainer once for each worker; one torch thread, deterministic.
+
+    The manifest is that of the params that the plan's model has.
+    """
     plan = plan_from_dict(json.loads(plan_json))
     loaded = load_plugin(Path(plugin)) if plugin else Plugin()
     if loaded.sha256 != plan.plugin_sha256:
@@ -83,7 +104,17 @@ def _prepared(plan_json: str, plugin: str) -> tuple[Plan, Trainer]:
     trainer = trainer_for(plan, plugin=loaded)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
-    return plan, trainer
+    return plan, trainer, blob.manifest_of(trainer.first_params())
+
+
+def _params(path: Path, manifest: blob.Manifest) -> Params:
+    """Return the params of a task; the header of their file is compared with the plan's model."""
+    try:
+        return blob.read(path, manifest=manifest)
+    except CorruptedError as error:
+        raise SiteError(
+            "the params that came are not those of the plan's model", detail=str(error)
+        ) from error
 
 
 def _log(folder: Path, text: str) -> None:

@@ -134,6 +134,33 @@ class RoundRow(TypedDict):
     outcome: NotRequired[str]  # what happened then, a sentence
 
 
+class HeldUpdate(TypedDict):
+    """An update that was held; ``by`` and ``reason`` are those of a decision, None without one.
+
+    ``figures`` has, by measure, ``value``, ``median`` (of the round's sites) and ``distances``.
+    """
+
+    round: int
+    site_id: str
+    verdict: str
+    why: Sequence[str]
+    figures: Mapping[str, Any]
+    waits: bool
+    decision: str | None  # "released" or "excluded"
+    by: str | None
+    reason: str | None
+
+
+class ReviewPart(TypedDict):
+    """What was looked at before it counted; ``note`` says where no rule means much."""
+
+    mode: str
+    num_updates: int
+    num_flagged: int
+    updates: Sequence[HeldUpdate]
+    note: str
+
+
 class Traffic(TypedDict):
     """Bytes of one task to one site and of one update from it."""
 
@@ -201,6 +228,7 @@ class Report(Comparison):
     chosen_round: NotRequired[ChosenRound]
     seeds: NotRequired[Sequence[int] | Mapping[str, int]]
     command: NotRequired[str]
+    review: NotRequired[ReviewPart]
     interruptions: NotRequired[Sequence[Mapping[str, Any]]]  # at_utc, and the last closed round
     finished_at: NotRequired[str]  # ISO 8601 with zone
     protections: NotRequired[Sequence[Protection]]

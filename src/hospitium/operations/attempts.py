@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from hospitium.engines.hub.run_keys import delete_run_key
-from hospitium.errors import EngineError, HospitiumError, InterruptedRunError, QuorumError
+from hospitium.errors import (
+    EngineError,
+    HeldError,
+    HospitiumError,
+    InterruptedRunError,
+    QuorumError,
+)
 from hospitium.operations.halting import wish_of
+from hospitium.operations.held_updates import DECIDED
 from hospitium.operations.networked import OverTheHub, canary_of
 from hospitium.operations.networked_report import write_networked
 from hospitium.operations.progress import Say
@@ -58,19 +65,19 @@ def keep_trying(
     pause_s = first_pause_s
     while not stop.is_set() and not wish_of(folder):
         _tell_state(folder, {"state": "running"})
-        before = _mark(desk)
+        before = _mark(desk, folder)
         try:
             _attempt(folder, engines=engines, desk=desk, say=say)
         except (InterruptedRunError, EngineError):
             break
         except HospitiumError as error:
-            kind = "waiting" if isinstance(error, QuorumError) else "failing"
+            kind = "waiting" if isinstance(error, QuorumError | HeldError) else "failing"
             _tell_waiting(folder, desk, error, kind=kind, pause_s=pause_s)
             say({"kind": "stage", "text": f"{folder.name}: {error.code}: {error}"})
         else:
             _tell_state(folder, {"state": "finished"})
             return True
-        is_changed = _wait(pause_s, lambda: stop.is_set() or wish_of(folder), desk, before)
+        is_changed = _wait(pause_s, lambda: stop.is_set() or wish_of(folder), desk, folder, before)
         pause_s = first_pause_s if is_changed else min(2 * pause_s, LONGEST_PAUSE_S)
     _tell_state(folder, {"state": wish_of(folder) or "interrupted"})
     return False
@@ -129,22 +136,25 @@ def _say_canary(folder: Path, say: Say) -> None:
     _tell_state(folder, {"state": "running", "canary_told": True})
 
 
-def _wait(pause_s: float, is_over: Callable[[], object], desk: Desk, before: object) -> bool:
-    """Wait; return True early where the desk has changed, False at the end or when it is over."""
+def _wait(
+    pause_s: float, is_over: Callable[[], object], desk: Desk, folder: Path, before: object
+) -> bool:
+    """Wait; return True early where something was said, False at the end or when it is over."""
     ticker = threading.Event()
     for _ in range(max(1, round(pause_s / TICK_S))):
         if is_over():
             return False
-        if _mark(desk) != before:
+        if _mark(desk, folder) != before:
             return True
         ticker.wait(min(pause_s, TICK_S))
     return False
 
 
-def _mark(desk: Desk) -> object:
-    """Return what changes whenever a site may stand by a plan that it did not stand by before."""
+def _mark(desk: Desk, folder: Path) -> object:
+    """Return what changes when a site may stand by a plan anew, or an update was decided about."""
     said = sum(len(list(path.iterdir())) for path in (desk.folder / "said").glob("*/*"))
-    return desk.members().digest, said, desk.all_cut_off()
+    decided = (folder / DECIDED).stat().st_mtime_ns if (folder / DECIDED).exists() else 0
+    return desk.members().digest, said, desk.all_cut_off(), decided
 
 
 def _tell_waiting(

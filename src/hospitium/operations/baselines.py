@@ -89,6 +89,7 @@ def baseline_plan(plan: Plan, *, num_sites: int) -> Plan:
             class_weights=(),
         ),
         rounds=replace(plan.rounds, quorum=1, deadline_s=plan.rounds.deadline_s * num_sites),
+        review=replace(plan.review, mode="off"),
     )
 
 

@@ -15,6 +15,7 @@ from hospitium.errors import HubError, StateConflictError, TrustError, UsageErro
 from hospitium.site.line import keep_line
 from hospitium.site.membership import Membership, membership, memberships
 from hospitium.site.policy import template
+from hospitium.site.record import egress_of
 from hospitium.site.settings import Settings
 from hospitium.state import durable
 from hospitium.state.home import Home
@@ -80,6 +81,7 @@ def join(
         )
     request = _asked(place, invite, legal_entity=legal_entity)
     if request_out is not None:
+        egress_of(place).message("enrolment", request)
         durable.write_atomically(request_out, lambda file: str(file.write(request)))
     if transport is not None:
         transport.enrol(request)
@@ -187,6 +189,7 @@ def rotate(home: Home, federation: str, *, purpose: Purpose, out: Path) -> dict[
         new=place.successor(purpose),
         signing=place.signing_key(),
     )
+    egress_of(place).message("rotation", statement)
     durable.write_atomically(out, lambda file: str(file.write(statement)))
     return {"federation": federation, "purpose": purpose, "path": str(out)}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hospitium.engines.hub.backend import Backend
+from hospitium.engines.hub.cosigning import Cosigning
 from hospitium.engines.hub.engine import HubEngine
 from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.run_keys import run_key
@@ -131,6 +132,7 @@ class OverTheHub:
             sites=seating.chosen,
             members_digest=lambda: self._desk.members().digest,
             run_key=run_key(ledger.folder),
+            cosigning=Cosigning(ledger.log, key=self._key, federation=self._desk.folder.name),
         )
         self._engine = engine
         if self._stopped.is_set():

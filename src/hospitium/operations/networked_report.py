@@ -14,6 +14,7 @@ from hospitium.engines.hub.run_keys import delete_run_key
 from hospitium.evaluation.report_networked import SCHEMA_VERSION, write_networked_report
 from hospitium.evaluation.score_sums import curve_metrics
 from hospitium.operations.costs import costs, waits
+from hospitium.operations.held_updates import review_part
 from hospitium.operations.protections import protections
 from hospitium.operations.run_figures import (
     curve,
@@ -82,6 +83,7 @@ def networked_report(ledger: RunLedger, chosen: Chosen, desk: Desk) -> dict[str,
             | ({"outcome": outcome_of(row)} if row["left_out"] or row["refused"] else {})
             for row in history.participation(ledger)
         ],
+        "review": review_part(ledger),
         "interruptions": history.interruptions(ledger),
         "traffic": {"bytes_down_per_site_per_round": down, "bytes_up_per_site_per_round": up},
         "costs": costs(ledger, desk, down=down, up=up),

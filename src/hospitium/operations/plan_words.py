@@ -36,6 +36,11 @@ def what_it_does(plan: Plan) -> list[str]:
         f"A round closes with at least {_sites(plan.rounds.quorum)}; a site that takes longer than "
         f"{plan.rounds.deadline_s:g} s is left out of it.",
     ]
+    if plan.review.mode == "hold":
+        lines.append(
+            "The coordinator compares this site's changes and scores with the other sites' and "
+            "holds back an odd change until a person there has looked at it."
+        )
     if plan.training.moments == "keep":
         lines.append("Between rounds the state of the optimizer is kept on this machine.")
     if plan.plugin_sha256:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +15,13 @@ from hospitium.evaluation.metrics import youden_threshold
 from hospitium.evaluation.report import write_report
 from hospitium.evaluation.report_shape import SCHEMA_VERSION
 from hospitium.operations.baselines import POOLED
+from hospitium.operations.held_updates import review_part
 from hospitium.operations.predicting import CaseFolder, labels_of, predict
 from hospitium.operations.protections import protections
 from hospitium.operations.run_figures import curve, outcome_of, task_bytes, worked_s
 from hospitium.operations.running import open_ledger, plugin_of, sites_of
 from hospitium.operations.versions import versions
+from hospitium.site.departures import LOG, Departures
 from hospitium.state import history
 from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
@@ -164,6 +165,7 @@ def _facts(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
             | ({"outcome": outcome_of(row)} if row["left_out"] or row["refused"] else {})
             for row in rounds
         ],
+        "review": review_part(ledger),
         "interruptions": history.interruptions(ledger),
         "traffic": _traffic(ledger),
         "curve": curve(ledger, chosen),
@@ -183,9 +185,7 @@ def _traffic(ledger: RunLedger) -> dict[str, int]:
     down, _ = task_bytes(ledger)
     largest = 0
     for site in sites_of(ledger):
-        record = site.folder / "egress.jsonl"
-        if record.exists():
-            text = record.read_text(encoding="utf-8")  # a line may have been cut off: no JSON
-            sizes = re.findall(r'^\{"bytes": (\d+), "kind": "update"', text, re.MULTILINE)
-            largest = max([largest, *map(int, sizes)])
+        leaves = (row.line.leaf for row in Departures(site.folder / LOG).rows())
+        sizes = [leaf["bytes"] for leaf in leaves if leaf["kind"] == "update"]
+        largest = max([largest, *sizes])
     return {"bytes_down_per_site_per_round": down, "bytes_up_per_site_per_round": largest}

@@ -24,6 +24,7 @@ from hospitium.operations.choosing import choose
 from hospitium.operations.first_params import first_params
 from hospitium.operations.halting import Halting
 from hospitium.operations.progress import RunProgress, Say
+from hospitium.operations.reviewing import Reviewer
 from hospitium.operations.scores import score_of
 from hospitium.plan import Plan
 from hospitium.state import durable
@@ -163,7 +164,8 @@ def _train(ledger: RunLedger, engines: Engines, *, say: Say, label: str) -> Chos
     algorithm = _algorithm(ledger)
     engine = Halting(engines.open(ledger), ledger.folder)
     try:
-        federation.run(ledger.plan, algorithm, engine, ledger, RunProgress(say, label=label))
+        progress, review = RunProgress(say, label=label), Reviewer(ledger)
+        federation.run(ledger.plan, algorithm, engine, ledger, progress, review)
         return choose(ledger, algorithm, engine)
     finally:
         engine.close()

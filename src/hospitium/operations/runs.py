@@ -10,6 +10,7 @@ from hospitium.errors import HospitiumError, StateConflictError
 from hospitium.operations import networked
 from hospitium.operations.attempts import canary_result, state_of
 from hospitium.operations.halting import Wish, set_wish, wish_of
+from hospitium.operations.held_updates import reviewed
 from hospitium.operations.running import open_ledger
 from hospitium.operations.server_files import serving_folder
 from hospitium.state import history
@@ -114,6 +115,8 @@ def show_run(home: Home, run_id: str) -> dict[str, Any]:
             "waiting": _waiting(folder),
             "canary": canary_result(folder),
             "late_seats": history.late_seats(ledger),
+            "conflicts": history.conflicts(ledger),
+            "log": _log(ledger),
             "seats": [
                 {"site_id": seat.site_id, "num_cases": seat.num_cases} for seat in ledger.seats
             ],
@@ -122,6 +125,7 @@ def show_run(home: Home, run_id: str) -> dict[str, Any]:
                 {"round": row["round"], "score": row["score"]} for row in history.scores(ledger)
             ],
             "interruptions": history.interruptions(ledger),
+            "review": [row for row in reviewed(ledger) if row["verdict"] == "held"],
             "chosen": None
             if chosen is None
             else {
@@ -134,6 +138,15 @@ def show_run(home: Home, run_id: str) -> dict[str, Any]:
         }
     finally:
         ledger.close()
+
+
+def _log(ledger: RunLedger) -> dict[str, Any]:
+    """Return how long the run's log is, and how many rounds were closed before it was begun."""
+    begun = ledger.log.of("log_begun")
+    return {
+        "entries": ledger.log.size,
+        "closed_rounds_before": begun[0][1]["closed_rounds"] if begun else 0,
+    }
 
 
 def _waiting(folder: Path) -> dict[str, Any]:

@@ -6,32 +6,22 @@ within a second. Whatever ends this process, the next one goes on to the same bi
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from hospitium.engines.hub.app import Hub
-from hospitium.engines.hub.front import Front
-from hospitium.engines.hub.local import LocalBackend
-from hospitium.engines.hub.office import Office
-from hospitium.engines.hub.server import HubServer, Tls
-from hospitium.errors import EngineError, HospitiumError, RunBusyError, UsageError
+from hospitium.errors import HospitiumError, RunBusyError, UsageError
 from hospitium.operations.attempts import FIRST_PAUSE_S, keep_trying
-from hospitium.operations.desks import coordinator_key, existing, federations
+from hospitium.operations.auditing import sign_log
 from hospitium.operations.halting import wish_of
+from hospitium.operations.houses import House, Houses, server_of
 from hospitium.operations.networked import OverTheHub
 from hospitium.operations.progress import Say
-from hospitium.operations.server_files import server_files, serving_folder
-from hospitium.state.desk import Desk
+from hospitium.operations.server_files import serving_folder
 from hospitium.state.home import Home, locked
 from hospitium.state.record import RunRecord
-from hospitium.wire.signing import SigningKey
 
 LOOK_S = 0.25
 FIRST_AGAIN_S, AGAIN_S = 0.5, 30.0
@@ -64,20 +54,20 @@ def serve(
         RunBusyError: Another process serves this home.
     """
     with _alone(home):
-        houses = _Houses(home, say=say)
+        houses = Houses(home, say=say)
         houses.look()
         if not houses.found:
             raise UsageError(
                 "This installation coordinates no federation yet. Nothing was started. Begin one "
                 "with `hospitium coordinator init NAME --address URL`."
             )
-        addresses = houses.addresses()
-        server = _server(home, houses, host=host, port=_port(addresses) if port is None else port)
+        server = server_of(home, houses, host=host, port=port)
         runs = _Runs(home, houses, say=say, first_pause_s=first_pause_s)
         try:
             server.start()
             names = ", ".join(sorted(houses.found))
-            text = f"Serving {names} at port {server.port}, for {', '.join(addresses)}"
+            addresses = ", ".join(houses.addresses())
+            text = f"Serving {names} at port {server.port}, for {addresses}"
             say({"kind": "serving", "text": text, "port": server.port})
             while not stop.wait(LOOK_S):
                 houses.look()
@@ -88,55 +78,10 @@ def serve(
             houses.close()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _House:
-    """What one federation needs while it is served."""
-
-    desk: Desk
-    backend: LocalBackend
-    key: SigningKey
-    hub: Hub
-
-
-class _Houses:
-    """Every federation of an installation, as they come."""
-
-    def __init__(self, home: Home, *, say: Say) -> None:
-        self._home = home
-        self._say = say
-        self.found: dict[str, _House] = {}
-        self.hubs: dict[str, Hub] = {}
-
-    def look(self) -> None:
-        """Open the hub of every federation that is new."""
-        for name in federations(self._home):
-            if name not in self.found:
-                desk = existing(self._home, name)
-                backend = LocalBackend(desk.folder / "hub")
-                key, office = coordinator_key(desk), Office(desk, tell=self._tell)
-                hub = Hub(backend, members=office.members, key=key, office=office)
-                self.found[name] = _House(desk=desk, backend=backend, key=key, hub=hub)
-                self.hubs[name] = hub
-
-    def _tell(self, text: str) -> None:
-        self._say({"kind": "news", "text": text})
-
-    def addresses(self) -> list[str]:
-        """Return every address under which sites reach this installation, each once."""
-        settings = (house.desk.folder / "settings.json" for house in self.found.values())
-        each = (json.loads(path.read_bytes())["addresses"] for path in settings)
-        return list(dict.fromkeys(address for addresses in each for address in addresses))
-
-    def close(self) -> None:
-        """Let go of what is stored; it stays."""
-        for house in self.found.values():
-            house.backend.close()
-
-
 class _Runs:
     """Every unfinished run between machines, each in a thread."""
 
-    def __init__(self, home: Home, houses: _Houses, *, say: Say, first_pause_s: float) -> None:
+    def __init__(self, home: Home, houses: Houses, *, say: Say, first_pause_s: float) -> None:
         self._home = home
         self._houses = houses
         self._say = say
@@ -169,7 +114,7 @@ class _Runs:
         for work in self._working.values():
             work.thread.join(timeout=END_S)
 
-    def _begin(self, folder: Path, house: _House) -> _Work:
+    def _begin(self, folder: Path, house: House) -> _Work:
         work = _Work(folder, lambda: OverTheHub(house.backend, desk=house.desk, key=house.key))
         work.thread = threading.Thread(
             target=self._work, args=(work, house), name=f"run-{folder.name}", daemon=True
@@ -177,7 +122,7 @@ class _Runs:
         work.thread.start()
         return work
 
-    def _work(self, work: _Work, house: _House) -> None:
+    def _work(self, work: _Work, house: House) -> None:
         is_done = keep_trying(
             work.folder,
             engines=work.engines,
@@ -186,11 +131,17 @@ class _Runs:
             stop=self._stop,
             first_pause_s=self._first_pause_s,
         )
+        self._sign(work.folder, house)
         if is_done:
             self._known[work.folder.name] = ""
             name = work.folder.name
             text = f"{name}: finished. What came out: `hospitium run show {name}`"
             self._say({"kind": "news", "text": text})
+
+    def _sign(self, folder: Path, house: House) -> None:
+        """Sign the run's log as it is when work on it ends; what cannot be read was said before."""
+        with suppress(HospitiumError):
+            sign_log(folder, key=house.key, federation=house.desk.folder.name)
 
     def _federation(self, run_id: str) -> str:
         """Return the federation of an unfinished run between machines; "" for any other."""
@@ -253,20 +204,3 @@ def _alone(home: Home) -> Iterator[None]:
             f"{home.folder}: another `hospitium coordinator up` serves this home. Nothing was "
             "started. Stop that one first, or leave it to its work."
         ) from error
-
-
-def _server(home: Home, houses: _Houses, *, host: str, port: int) -> HubServer:
-    certificate, key = server_files(home, houses.addresses(), now=datetime.now(UTC))
-    try:
-        tls = Tls(certificate=certificate, key=key)
-        return HubServer(Front(houses.hubs), tls=tls, host=host, port=port)
-    except OSError as error:
-        raise EngineError(
-            f"Port {port}: the server cannot listen there ({error.strerror or error}). Nothing was "
-            "started. Choose another port with --port, or give this user the right to use it."
-        ) from error
-
-
-def _port(addresses: list[str]) -> int:
-    """Return the port of the first address."""
-    return urlsplit(addresses[0]).port or 443

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +17,10 @@ from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
 from hospitium.errors import EngineError
 from hospitium.operations.site_rules import SiteRules
+from hospitium.operations.site_watching import watch_of
 from hospitium.site.condition import Condition
+from hospitium.site.departures import LOG
+from hospitium.site.egress import Egress
 from hospitium.site.footprint import peak_memory_bytes
 from hospitium.site.isolation import Limits
 from hospitium.site.membership import Membership
@@ -46,6 +49,8 @@ class Answering:
         rules: What the site's policy says.
         condition: Told how it goes.
         pace: How fast the line may be used.
+        egress: The way out, with the record of what left.
+        say: Told in a line when a task came, and what was done and sent.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class Answering:
         rules: SiteRules,
         condition: Condition,
         pace: Pace,
+        egress: Egress,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._home = home
         self._place = place
@@ -64,6 +71,8 @@ class Answering:
         self._rules = rules
         self._condition = condition
         self._pace = pace
+        self._egress = egress
+        self._say = say
         self._identity: _Identity | None = None
         self._loop: SiteLoop | None = None
         self._pool: WorkerPool | None = None
@@ -151,6 +160,9 @@ class Answering:
             rules=self._rules.for_loop(),
             condition=self._condition,
             pace=self._pace,
+            egress=self._egress,
+            say=self._say,
+            watch=watch_of(self._place, self._folder, coordinator=identity.keys.coordinator),
         )
         return self._loop
 
@@ -187,8 +199,12 @@ def isolated_pool(
 
 
 def key_folders(home: Home) -> Sequence[Path]:
-    """Return the folders of this installation that a training process must not see."""
-    return sorted((home.folder / "site" / "federations").glob("*/keys"))
+    """Return the folders of this installation that a training process must not see.
+
+    Those with keys, and those with the record of what left.
+    """
+    places = home.folder / "site" / "federations"
+    return sorted([*places.glob("*/keys"), *places.glob(f"*/{LOG}")])
 
 
 def _without_login(address: str) -> str:

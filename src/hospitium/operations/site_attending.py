@@ -19,9 +19,10 @@ from hospitium.operations.enrolment import fetch
 from hospitium.operations.site_answering import Answering
 from hospitium.operations.site_rules import SiteRules
 from hospitium.site.condition import Condition
-from hospitium.site.egress import RECORD, Departures
 from hospitium.site.footprint import Footprints
+from hospitium.site.leaving import Answering as Line
 from hospitium.site.membership import Membership
+from hospitium.site.record import egress_of
 from hospitium.state import durable
 from hospitium.state.home import Home
 from hospitium.wire.signing import SigningKey
@@ -55,10 +56,16 @@ class Attendant:
         home: This installation.
         place: Its place in the federation.
         say: Told in words what changes, for whoever watches.
+        instead: Where answers go instead of the line, for a dry run.
     """
 
     def __init__(
-        self, home: Home, place: Membership, *, say: Callable[[str], None] = lambda text: None
+        self,
+        home: Home,
+        place: Membership,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        instead: Line | None = None,
     ) -> None:
         self._home = home
         self._place = place
@@ -67,7 +74,7 @@ class Attendant:
         self._folder = durable.make_folder(place.folder / WORK)
         self._condition = Condition(place.folder)
         self._footprints = Footprints(place.folder)
-        self._departures = Departures(self._folder / RECORD)
+        self._egress = egress_of(place, instead=instead)
         self._pace = Pace()
         self._rules = SiteRules(place)
         self._stop = threading.Event()
@@ -79,6 +86,8 @@ class Attendant:
             rules=self._rules,
             condition=self._condition,
             pace=self._pace,
+            egress=self._egress,
+            say=lambda text: self._say(f"{self._name}, {text}"),
         )
         self._due = {"fetch": 0.0, "beat": 0.0}
         self._told_isolation = ""
@@ -94,6 +103,14 @@ class Attendant:
             self._answering.end()
             self._end_transport()
             self._condition.clear()
+
+    def dry_run(self) -> int:
+        """Answer what is open, and send nothing; return how many tasks were taken up."""
+        try:
+            return self._answering.once()
+        finally:
+            self._answering.end()
+            self._write()
 
     def once(self) -> int:
         """Exchange what is new, answer what is open, bring what was said; return how many tasks.
@@ -252,7 +269,7 @@ class Attendant:
                 stop=self._stop,
                 log=self._log,
                 pace=self._pace,
-                departures=self._departures,
+                egress=self._egress,
             )
         return self._transport
 

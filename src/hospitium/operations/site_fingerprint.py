@@ -25,7 +25,10 @@ from hospitium.operations.progress import silent as say_nothing
 from hospitium.operations.site_data import DataSet, find_data, make_site_folder
 from hospitium.plan import Plan, load_plan
 from hospitium.plan.checking import problems_of
-from hospitium.site.egress import hand_over_fingerprint
+from hospitium.site.departures import LOG, Departures
+from hospitium.site.egress import Egress
+from hospitium.site.membership import memberships
+from hospitium.site.record import departures_of
 from hospitium.state import durable
 from hospitium.state.home import Home
 from hospitium.training import TrainingCases
@@ -152,8 +155,20 @@ def hand_over(home: Home, source: str, *, sha256: str, out: Path) -> dict[str, A
             "with --dry-run, and approve what you see."
         )
     with durable.storage_errors(out):
-        hand_over_fingerprint(payload, path=out, record=home.folder / "site" / "egress.jsonl")
+        fingerprint_egress(home).hand_over_fingerprint(payload, path=out)
     return {"path": str(out), "bytes": len(payload), "sha256": found}
+
+
+def fingerprint_egress(home: Home) -> Egress:
+    """Return the way out for a file that a person carries to whom they will.
+
+    It is recorded with the one federation that this site takes part in; where there is none or
+    several, in a record of the site's own, which no key signs.
+    """
+    places = memberships(home.folder)
+    own = Departures(home.folder / "site" / LOG)
+    found = departures_of(places[0]) if len(places) == 1 else own
+    return Egress(found, destination="a file that a person took")
 
 
 def _gathered(data_set: DataSet, labels: Path | None, plan: Plan | None, say: Say) -> Gathered:

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hospitium.engines.hub.transport import connection_of
 from hospitium.errors import HospitiumError, RunBusyError, UsageError
 from hospitium.operations.enrolment import joined
+from hospitium.operations.leaving import Saved
 from hospitium.operations.site_answering import isolated_pool
 from hospitium.operations.site_attending import Attendant
 from hospitium.site.isolation import Isolation, shield
@@ -80,6 +82,30 @@ def serve_once(home: Home, *, say: Callable[[str], None] = lambda text: None) ->
     if errors:
         raise errors[0]
     return count
+
+
+def serve_dry(
+    home: Home, folder: Path, *, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Answer what is open, and write exactly the bytes that would leave to a folder.
+
+    Nothing but the questions for what is open is sent. What was written is recorded, and leaves as
+    these same bytes at the next `hospitium site up`, unless a person pauses or withdraws first.
+
+    Raises:
+        UsageError: This site takes part in nothing.
+        RunBusyError: An agent runs for this home folder.
+        HubError: A coordinator cannot be reached.
+    """
+    places, saved, count = memberships(home.folder), Saved(folder), 0
+    if not places:
+        raise UsageError(
+            "This site takes part in nothing yet. Begin with `hospitium site join INVITE`."
+        )
+    with _only_one(home):
+        for place in places:
+            count += Attendant(home, place, say=say, instead=saved).dry_run()
+    return {"tasks": count, "saved": [str(path) for path in saved.paths]}
 
 
 def set_line(

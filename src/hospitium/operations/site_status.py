@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from hospitium.errors import HospitiumError
+from hospitium.errors import HospitiumError, TrustError
+from hospitium.operations.site_watching import left_runs
 from hospitium.site.condition import Found, read_condition
 from hospitium.site.membership import Membership, memberships
 from hospitium.state.home import Home
@@ -62,6 +63,7 @@ def _status(place: Membership, *, now: datetime) -> dict[str, Any]:
         "state": found.state if agent == "running" else "",
         "isolation": found.isolation,
         "coordinator": found.standing,
+        "stopped_runs": left_runs(place),
         "members_epoch": None,
         "is_paused": place.is_paused,
         "has_left": place.has_left,
@@ -71,6 +73,8 @@ def _status(place: Membership, *, now: datetime) -> dict[str, Any]:
         row.update(_agreed(place, now=now))
     except HospitiumError as error:
         row["last_error"] = f"{error.code}: {error}"
+    for stopped in row["stopped_runs"]:
+        row["last_error"] = f"{TrustError.code}: {stopped['words']}"
     names = ("registered", "approved", "reachable", "decoding")
     row["healthy"] = all(row[name] for name in names) and _is_known(row, found)
     return row

@@ -59,6 +59,7 @@ def problems_of(
         *_task(plan),
         *_training(plan),
         *_rounds(plan, num_sites),
+        *_agreement(plan),
     ]
 
 
@@ -258,9 +259,28 @@ def _training(plan: Plan) -> list[str]:
 
 
 def _rounds(plan: Plan, num_sites: int | None) -> list[str]:
+    problems = []
     if num_sites is not None and plan.rounds.quorum > num_sites:
-        return [f"rounds.quorum = {plan.rounds.quorum} but there are only {num_sites} sites"]
-    return []
+        problems.append(
+            f"rounds.quorum = {plan.rounds.quorum} but there are only {num_sites} sites"
+        )
+    if plan.review.hold_at <= plan.review.flag_at:
+        problems.append(
+            f"review.hold_at = {plan.review.hold_at} and flag_at = {plan.review.flag_at}: expected "
+            "flag_at < hold_at"
+        )
+    return problems
+
+
+def _agreement(plan: Plan) -> list[str]:
+    """Return what could not be signed in the contribution record: it holds plain texts only."""
+    texts = {"reference": plan.agreement.reference, "licence": plan.agreement.licence}
+    return [
+        f"agreement.{name}: expected at most 512 printable ASCII characters, without spaces at the "
+        "ends"
+        for name, text in texts.items()
+        if text and not re.fullmatch(r"[!-~]([ -~]{0,510}[!-~])?", text)
+    ]
 
 
 _FEDADAM = (

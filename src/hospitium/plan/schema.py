@@ -286,6 +286,44 @@ class EvaluationSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewSection:
+    """Which updates a person looks at before they count."""
+
+    mode: str = key(
+        "hold",
+        "hold: an odd update does not count until a person releases it; off: none is looked at",
+        choices=("hold", "off"),
+    )
+    on_held: str = key(
+        "go_on",
+        "go_on: the round closes without it, if the quorum holds; wait: for a person's decision",
+        choices=("go_on", "wait"),
+    )
+    deadline_s: float = key(
+        86400.0, "wait: seconds until it is excluded by itself, if the quorum holds", above=0.0
+    )
+    flag_at: float = key(
+        4.0, "robust distance from the other sites or the site's own past that is shown", low=2.0
+    )
+    hold_at: float = key(6.0, "robust distance that holds an update", low=3.0)
+    lasting_at: float = key(
+        3.2, "mean distance from the others over five rounds that holds one", low=2.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementSection:
+    """Under which agreement it is run, and whose the model is then."""
+
+    reference: str = key(
+        "", "the consortium's agreement, as its number or title (printable ASCII, at most 512)"
+    )
+    licence: str = key(
+        "", "the licence of the model, as the agreement has it (printable ASCII, at most 512)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrivacySection:
     """What protects the updates. What is off is said in every report."""
 
@@ -339,9 +377,11 @@ class Plan:
     training: TrainingSection = field(default_factory=TrainingSection)
     rounds: RoundsSection = field(default_factory=RoundsSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    review: ReviewSection = field(default_factory=ReviewSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
     privacy: PrivacySection = field(default_factory=PrivacySection)
     engine: EngineSection = field(default_factory=EngineSection)
+    agreement: AgreementSection = field(default_factory=AgreementSection)
     plugin_sha256: str = key("", "digest of the plug-in file, where one is used; in_process only")
 
     def as_dict(self) -> dict[str, Json]:

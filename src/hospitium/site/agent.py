@@ -20,13 +20,17 @@ from hospitium.site.consent import Consent
 from hospitium.training import Trainer, TrainingCases
 from hospitium.types import Params, Sums, Task, Update
 
+EXPLODED_LOSS = 50.0
+"""Mean training loss of a round, in nats per case, above which nothing leaves: a guess among any
+number of classes has a tenth of it, and what is learnt there is noise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """One site's own settings: what it is called, and where its cases and its state are.
 
     ``cases_folder`` holds the prepared cases; ``folder`` holds ``moments/`` (optimizer state that
-    never leaves) and ``egress.jsonl`` (what left).
+    never leaves) and ``log/`` (what left).
     """
 
     site_id: str
@@ -104,6 +108,8 @@ def _trained(update: Update, *, task: Task, plan: Plan, site: Site, trainer: Tra
         round_number=task.round_number,
         moments=moments.load(site.folder, before=task.round_number) if keeps else None,
     )
+    if trained.mean_loss > EXPLODED_LOSS:
+        raise SiteError("training diverged: the loss exploded")
     try:
         delta, norm = clip(_change(trained.params, task.params), max_norm=task.max_norm)
     except UpdateError as error:

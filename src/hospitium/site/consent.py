@@ -31,7 +31,10 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
         "window": "it is outside the site's hours",
         "isolation": "the site's training process is not cut off from the network",
         "cases": "the site's cases are not those that it agreed to use",
+        "history": "the coordinator's record is not the one that the site was shown before",
+        "split": "the sites of a round were not all asked the same",
         "limits": "an update of this size is above the site's limit of a day",
+        "seat": "the site has trained for another task of this round",
     }
 )
 """The closed list of reasons, in the order in which they are looked for, as the coordinator
@@ -43,7 +46,7 @@ class Terms:
     """The conditions of a named person's approval.
 
     ``policy`` is the one in force now, ``policy_digest`` that of the approval. ``expires`` is aware
-    of its time zone.
+    of its time zone. ``approved_by`` and ``members_epoch`` are for the site's record.
     """
 
     members_digest: str
@@ -52,6 +55,8 @@ class Terms:
     policy: Policy
     expires: datetime
     is_paused: bool = False
+    approved_by: tuple[str, ...] = ()
+    members_epoch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

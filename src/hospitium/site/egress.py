@@ -1,62 +1,50 @@
-"""The only way out of a site: what an update may hold, and the record of it before it leaves.
+"""The only way out of a site: what may leave, and the record of it before its first byte does.
 
 An update is the change of the params, of exactly the names and shapes that came in and within the
 bound of the task; sums of integers under names and of lengths from a closed list; and counts. There
-is no field for anything else: no text, no path, no identifier of a case.
+is no field for anything else: no text, no path, no identifier of a case. A fingerprint of the data
+is counts of at least ten subjects, and leaves as a file that a person asked for. Whatever else
+leaves is of the closed list in `leaving.py`. Questions that hold nothing but who asks are not on
+it.
 
-A fingerprint of the data is counts of at least ten subjects, and leaves as a file that a person
-asked for.
+Each departure goes the same way, in `Egress`: it is checked; its entry is in the site's record,
+synced; its bytes are signed and kept; they are sent; the receipt is kept. A crash in between leaves
+"recorded, perhaps sent", and the same bytes go out again. There is no "sent, not recorded".
 
-Whatever else goes to the coordinator is of a closed list too, and is recorded before its first byte
-is sent: `Departures`. Questions that hold nothing but who asks are not.
+What trains is another process, without network, keys and record. It writes its update by `prepare`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
-import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any
 
 from hospitium.algorithms.norm_bound import NUM_BINS as NORM_BINS
-from hospitium.errors import DataError, SiteError
+from hospitium.errors import CorruptedError, DataError, SiteError, TrustError, UpdateError
 from hospitium.evaluation.score_sums import NUM_BINS
 from hospitium.imaging.fingerprint.release import from_bytes
 from hospitium.privacy.clipping import l2_norm
 from hospitium.privacy.exact_sum import NORM_TOLERANCE
-from hospitium.types import Params, Task, Update
-from hospitium.wire import blob
-from hospitium.wire.envelope import encode_update
+from hospitium.site.departures import Departures
+from hospitium.site.leaving import FORMS, Answering, Channel, Departure, Kind
+from hospitium.state import durable
+from hospitium.types import Json, Params, Sums, Task, Update
+from hospitium.wire import blob, statement
+from hospitium.wire.envelope import decode_update, encode_update
+from hospitium.wire.statement import is_count, is_hex, is_text
 
-RECORD = "egress.jsonl"
-
-Kind: TypeAlias = Literal[
-    "enrolment", "approval", "refusal", "withdrawal", "error", "sealed_update"
-]
-"""What leaves beside updates; a sealed update is the file in which a recorded update travels."""
-
-MAX_BYTES: Mapping[Kind | Literal["heartbeat"], int] = MappingProxyType(
-    {
-        "enrolment": 1 << 16,
-        "approval": 1 << 16,
-        "refusal": 1 << 16,
-        "withdrawal": 1 << 16,
-        "error": 1 << 12,
-        "sealed_update": 1 << 40,
-        "heartbeat": 1 << 10,
-    }
-)
 BEATS_A_DAY = 5000
-"""What the one line of a day allows: real events would drown in a line for each heartbeat."""
+"""What the one entry of a day allows: real events would drown in one for each heartbeat."""
+
+DRY_RUN = "dry_run"
+"""The reason with which a line says that it was asked to send nothing."""
 
 SUM_NAMES = re.compile(
     r"n|not_finite|loss|confusion|log_norm|(positives|negatives)\.\d{1,4}", re.ASCII
@@ -64,19 +52,15 @@ SUM_NAMES = re.compile(
 """What metric sums may be called; ``positives.3`` is the fourth class's ``positives``."""
 
 
-def release(
-    update: Update, *, task: Task, outbox: Path, record: Path, sync: bool = True
+def prepare(
+    update: Update, *, task: Task, outbox: Path, sync: bool = True
 ) -> tuple[bytes, Path | None]:
-    """Check an update against what may leave, write its bytes, record them; return both.
-
-    The bytes of the change are in a file of the outbox, named by their digest, before the line in
-    the record is; nothing is sent before that line is synced.
+    """Check an update against what may leave and write its bytes; for the process that trains.
 
     Args:
         update: What is to leave.
         task: What it answers.
-        outbox: Folder for the file of the change.
-        record: The site's own log of everything that left, one JSON line each.
+        outbox: Folder for the file of the change, which is named by its digest.
         sync: False where the file is sealed at once, and the sealed one synced and kept instead.
 
     Returns:
@@ -85,155 +69,216 @@ def release(
     Raises:
         SiteError: The update holds something that may not leave. Nothing was written.
     """
-    _check(update, task)
-    path, digest = (None, "") if not update.delta else _write(update.delta, outbox, sync=sync)
-    envelope = encode_update(replace(update, path=None), blob_digest=digest)
-    _append(
-        record,
-        {
-            "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "kind": "update" if update.delta else "scores",
-            "run_id": update.run_id,
-            "round_number": update.round_number,
-            "plan_digest": update.plan_digest,
-            "bytes": len(envelope) + (path.stat().st_size if path else 0),
-            "sha256": digest,
-            "num_arrays": len(update.delta),
-            "sums": sorted(update.sums),
-        },
+    _require(
+        _is_of_shape(update.delta, task), "an update that does not have the shape of the model"
     )
-    return envelope, path
+    _require(_may_leave(update.sums), "a metric sum that is not on its list")
+    is_bounded = l2_norm(update.delta) <= task.max_norm * NORM_TOLERANCE
+    _require(is_bounded, "an update above the bound that the task sets")
+    path, digest = (None, "") if not update.delta else _write(update.delta, outbox, sync=sync)
+    return encode_update(replace(update, path=None), blob_digest=digest), path
 
 
-def hand_over_fingerprint(payload: bytes, *, path: Path, record: Path) -> None:
-    """Check, record, then write a data fingerprint where a person takes it from.
-
-    The line in the record is synced before the file is there.
+def inspect(
+    envelope: bytes, file: Path | None, *, task: Task, site_id: str, num_cases: int
+) -> Update:
+    """Check what the process that trains has written, before it is recorded; return it.
 
     Args:
-        payload: Exactly what leaves: the bytes of a suppressed fingerprint.
-        path: Of the file; an older one is replaced.
-        record: The site's own log of everything that left.
+        envelope: What it says.
+        file: The file that the envelope names.
+        task: What it answers, with its params.
+        site_id: What this site is called.
+        num_cases: With how many cases it takes part.
 
     Raises:
-        SiteError: It is no suppressed fingerprint. Nothing was recorded or written.
+        SiteError: It is not what `prepare` writes for this task: it does not leave.
     """
     try:
-        fingerprint = from_bytes(payload, where="egress")
-    except DataError as error:
-        raise SiteError("egress refused what is no suppressed fingerprint") from error
-    record.parent.mkdir(parents=True, exist_ok=True)
-    _append(
-        record,
-        {
-            "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "kind": "fingerprint",
-            "bytes": len(payload),
-            "sha256": hashlib.sha256(payload).hexdigest(),
-            "fields": sorted(fingerprint.counts),
-            "least": fingerprint.least,
-        },
+        update, digest = decode_update(envelope)
+        if file is not None:
+            blob.read(file, manifest=blob.manifest_of(task.params))
+    except (UpdateError, CorruptedError) as error:
+        raise SiteError("egress refused an answer that is not of its form") from error
+    expected = replace(
+        update,
+        run_id=task.run_id,
+        round_number=task.round_number,
+        plan_digest=task.plan_digest,
+        base_digest=task.base_digest,
+        site_id=site_id,
+        num_cases=num_cases,
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    _require(update == expected, "an answer to something else than the task")
+    _require(
+        (file is not None) == bool(digest) == (task.purpose == "train"),
+        "a file too many or too few",
+    )
+    _require(_may_leave(update.sums), "a metric sum that is not on its list")
+    return update
 
 
-class Departures:
-    """Records what leaves for one federation beside updates; threads may share it.
-
-    The same bytes are recorded once, however often they are sent: a line means "recorded, perhaps
-    sent". There is no "sent, not recorded".
+class Egress:
+    """Lets out what may leave for one federation; threads may share it.
 
     Args:
-        record: The site's own log of everything that left, one JSON line each.
+        departures: The site's record of everything that left.
+        destination: Where it goes, in a word for the record.
+        instead: Where answers go instead of the line, for a dry run. They are recorded, and the
+            next real try sends the same bytes.
     """
 
-    def __init__(self, record: Path) -> None:
-        self._record = record
-        self._lock = threading.Lock()
-        self._known: set[tuple[str, str]] | None = None
+    def __init__(
+        self, departures: Departures, *, destination: str, instead: Answering | None = None
+    ) -> None:
+        self.departures = departures
+        self._destination = destination
+        self._instead = instead
 
-    def message(self, kind: Kind, content: bytes, **facts: str | int) -> None:
-        """Record that a message leaves, durably; see `file`."""
-        self.file(kind, hashlib.sha256(content).hexdigest(), len(content), **facts)
-
-    def file(self, kind: Kind, sha256: str, size_bytes: int, **facts: str | int) -> None:
-        """Record that bytes of this digest leave, durably.
+    def answer(
+        self,
+        departure: Departure,
+        channel: Answering,
+        *,
+        sign: Callable[[str], bytes],
+        require: Callable[[bytes, bytes], object],
+    ) -> bytes:
+        """Let the answer to a task leave, and return the coordinator's receipt.
 
         Args:
-            kind: What they are.
-            sha256: Of the bytes.
-            size_bytes: How many.
-            facts: What else the line says; no path, and nothing about a patient.
+            departure: What is to leave.
+            channel: On which.
+            sign: Makes the signed statement of it, given the site's checkpoint with its entry.
+            require: Raises unless a receipt is for a statement.
+
+        Raises:
+            SiteError: It may not leave. Nothing was recorded.
+            HospitiumError: It was not sent, or the receipt is none. It is recorded, and the next
+                try sends the same bytes.
+        """
+        n = self.record(departure)
+        signed = self.signed(n, sign)
+        line = self._instead or channel
+        if departure.file is None:
+            receipt = line.send(signed)
+        else:
+            receipt = line.upload(departure.file, departure.sha256, signed)
+        require(receipt, signed)
+        self.departures.keep_receipt(n, receipt)
+        return receipt
+
+    def say(
+        self,
+        kind: Kind,
+        said: bytes,
+        channel: Channel,
+        *,
+        plan_digest: str,
+        require: Callable[[bytes, bytes], object],
+    ) -> None:
+        """Let an approval, a refusal or a withdrawal leave; see `answer`."""
+        n = self.message(kind, said, plan_digest=plan_digest)
+        receipt = channel.say(said)
+        require(receipt, said)
+        self.departures.keep_receipt(n, receipt)
+
+    def enrol(self, request: bytes, channel: Channel) -> str:
+        """Let an enrolment request leave; return the digest that came in."""
+        self.message("enrolment", request)
+        return channel.enrol(request)
+
+    def beat(self, content: bytes, channel: Channel) -> dict[str, Any]:
+        """Let a heartbeat leave; one entry of a day says how many, and how large at most."""
+        if len(content) > FORMS["heartbeat"].most:
+            raise SiteError("egress refused a heartbeat that is too large")
+        day = datetime.now(UTC).date().isoformat()
+        most = BEATS_A_DAY * FORMS["heartbeat"].most
+        self._append("heartbeat", {"day": day, "count": BEATS_A_DAY, "bytes": most})
+        return channel.beat(content)
+
+    def hand_over_fingerprint(self, payload: bytes, *, path: Path) -> None:
+        """Record a data fingerprint, then write it where a person takes it from.
+
+        Args:
+            payload: Exactly what leaves: the bytes of a suppressed fingerprint.
+            path: Of the file; an older one is replaced.
+
+        Raises:
+            SiteError: It is no suppressed fingerprint. Nothing was recorded or written.
+        """
+        try:
+            shown = from_bytes(payload, where="egress")
+        except DataError as error:
+            raise SiteError("egress refused what is no suppressed fingerprint") from error
+        self.message("fingerprint", payload, fields=sorted(shown.counts), least=shown.least)
+        durable.write_atomically(path, lambda file: str(file.write(payload)))
+
+    def message(self, kind: Kind, content: bytes, **facts: Json) -> int:
+        """Record that these bytes leave, keep them, and return the number of the entry.
+
+        For what a person carries; what is sent, is sent by the other methods.
 
         Raises:
             SiteError: They are of no kind that leaves, or too many. Nothing was recorded.
         """
-        _require_size(kind, size_bytes)
-        self._once(kind, sha256, {**facts, "bytes": size_bytes, "sha256": sha256})
+        n = self.record(Departure(kind=kind, content=content, facts=facts))
+        self.departures.keep(n, content)
+        return n
 
-    def heartbeat(self, content: bytes) -> None:
-        """Record the heartbeats of this day, before the first of them: how many, how large at most.
+    def record(self, departure: Departure) -> int:
+        """Check what is to leave against `FORMS`, and record it; return the entry's number."""
+        size_bytes = len(departure.content)
+        if departure.file is not None:
+            size_bytes += departure.file.stat().st_size
+        sha256 = departure.sha256 or hashlib.sha256(departure.content).hexdigest()
+        if departure.kind not in FORMS or size_bytes > FORMS[departure.kind].most:
+            raise SiteError("egress refused a message of a kind or size that does not leave")
+        facts = {**departure.facts, "bytes": size_bytes, "sha256": sha256}
+        return self._append(departure.kind, facts)
 
-        Raises:
-            SiteError: This one is larger. Nothing was recorded.
-        """
-        _require_size("heartbeat", len(content))
-        day = datetime.now(UTC).date().isoformat()
-        most = BEATS_A_DAY * MAX_BYTES["heartbeat"]
-        self._once("heartbeat", day, {"day": day, "count": BEATS_A_DAY, "bytes": most})
+    def signed(self, n: int, sign: Callable[[str], bytes]) -> bytes:
+        """Return the signed statement of an entry: the same bytes at each try, on disk first."""
+        kept = self.departures.payload(n)
+        if kept is not None and self.departures.is_own(kept):
+            return kept
+        made = sign(self.departures.checkpoint(n))
+        self.departures.keep(n, made)
+        return made
 
-    def _once(self, kind: str, name: str, entry: Mapping[str, str | int]) -> None:
-        """Add a line, unless one of this kind has this name: a digest, or a day."""
-        with self._lock:
-            known = self._read() if self._known is None else self._known
-            self._known = known
-            if (kind, name) not in known:
-                self._record.parent.mkdir(parents=True, exist_ok=True)
-                time = datetime.now(UTC).isoformat(timespec="seconds")
-                _append(self._record, {**entry, "kind": kind, "time_utc": time})
-                known.add((kind, name))
-
-    def _read(self) -> set[tuple[str, str]]:
-        """Return what was recorded; a line that was cut off is none."""
-        found: set[tuple[str, str]] = set()
-        with suppress(OSError):
-            for line in self._record.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
-                    found.add((entry["kind"], entry.get("day") or entry["sha256"]))
-        return found
-
-
-def _require_size(kind: str, size_bytes: int) -> None:
-    if kind not in MAX_BYTES or size_bytes > MAX_BYTES[kind]:  # type: ignore[index]
-        raise SiteError("egress refused a message of a kind or size that does not leave")
+    def _append(self, kind: Kind, facts: Mapping[str, Json]) -> int:
+        entry = {**facts, "destination": self._destination}
+        checks = {"bytes": is_count, "destination": is_text, **FORMS[kind].facts}
+        if kind != "heartbeat":
+            checks["sha256"] = is_hex
+        try:
+            statement.read(kind, statement.write(kind, entry), checks)
+        except TrustError as error:
+            raise SiteError("egress refused an entry that is not of its form") from error
+        return self.departures.record(kind, entry)
 
 
-def _check(update: Update, task: Task) -> None:
+def _require(is_fine: bool, what: str) -> None:
+    if not is_fine:
+        raise SiteError(f"egress refused {what}")
+
+
+def _is_of_shape(delta: Params, task: Task) -> bool:
     expected = blob.manifest_of(task.params) if task.purpose == "train" else ()
-    if blob.manifest_of(update.delta) != expected:
-        raise SiteError("egress refused an update that does not have the shape of the model")
-    if not all(_may_leave(name, values) for name, values in update.sums.items()):
-        raise SiteError("egress refused a metric sum that is not on its list")
-    if not l2_norm(update.delta) <= task.max_norm * NORM_TOLERANCE:
-        raise SiteError("egress refused an update above the bound that the task sets")
+    return blob.manifest_of(delta) == expected
 
 
-def _may_leave(name: str, values: Sequence[int]) -> bool:
-    """Whether a metric sum has a name of the list, and the length that belongs to it."""
+def _may_leave(sums: Sums) -> bool:
+    """Whether each metric sum has a name of the list, and the length that belongs to it."""
+    return all(_is_listed(name, values) for name, values in sums.items())
+
+
+def _is_listed(name: str, values: Sequence[int]) -> bool:
     if not SUM_NAMES.fullmatch(name):
         return False
     if name == "confusion":
         return math.isqrt(len(values)) ** 2 == len(values)
-    kind = name.split(".")[0]
-    return len(values) == {"log_norm": NORM_BINS, "positives": NUM_BINS, "negatives": NUM_BINS}.get(
-        kind, 1
-    )
+    lengths = {"log_norm": NORM_BINS, "positives": NUM_BINS, "negatives": NUM_BINS}
+    return len(values) == lengths.get(name.split(".")[0], 1)
 
 
 def _write(delta: Params, outbox: Path, *, sync: bool) -> tuple[Path, str]:
@@ -248,15 +293,3 @@ def _write(delta: Params, outbox: Path, *, sync: bool) -> tuple[Path, str]:
     path = outbox / f"{digest}.safetensors"
     temporary.replace(path)
     return path, digest
-
-
-def _append(record: Path, entry: dict[str, object]) -> None:
-    """Add one line to the record, durably; a line that was cut off stays, by itself."""
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    with record.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else "\n" + line
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())

@@ -205,6 +205,8 @@ class Membership:
                 policy=policy,
                 expires=min(statement.read_time(one.expires) for one in approvals),
                 is_paused=self.is_paused,
+                approved_by=tuple(one.approver for one in approvals),
+                members_epoch=last.members_epoch,
             ),
         )
 

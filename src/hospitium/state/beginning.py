@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hospitium.errors import StateConflictError
 from hospitium.plan import Plan
 from hospitium.state import durable
 from hospitium.state.database import Database
+from hospitium.state.run_log import log_append, utc_text
 from hospitium.types import Json, Seat
 
 
@@ -44,6 +44,14 @@ def begin_run(
                     utc_text(),
                 ),
             )
+            log_append(
+                change,
+                "run_begun",
+                run_id=run_id,
+                federation=str(facts.get("federation", "")),
+                plan_digest=plan.digest,
+                seats=[{"site_id": seat.site_id, "num_cases": seat.num_cases} for seat in seats],
+            )
     finally:
         database.close()
 
@@ -51,8 +59,3 @@ def begin_run(
 def as_json(value: Any) -> str:
     """Return a value as the ledger holds it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
-
-
-def utc_text() -> str:
-    """Return the time as the ledger holds it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

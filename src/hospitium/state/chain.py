@@ -1,4 +1,4 @@
-"""The member lists of one federation on disk: a file for each epoch, verified each time it is read.
+"""The member lists of one federation on disk: a file for each epoch, verified before it is used.
 
 The first file is verified against the officers of the invite (``root.json``), each other one
 against the one before it.
@@ -25,6 +25,7 @@ class Chain:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._before: tuple[bytes, list[bytes], Members] | None = None
 
     def plant(self, *, federation: str, officers: Sequence[str], threshold: int) -> None:
         """Write down by whom the first list must be signed.
@@ -66,11 +67,21 @@ class Chain:
             current = found
         return current
 
-    def _verified(self, envelopes: Sequence[bytes]) -> Members | None:
+    def _verified(self, envelopes: list[bytes]) -> Members | None:
+        """Return the last of these lists; those that were verified before are compared, whole.
+
+        A federation of 50 sites has a hundred lists, and verifying them takes a site 0.2 s.
+        """
         if not envelopes:
             return None
-        root = json.loads((self._folder / "root.json").read_bytes())
-        return follow(open_first(envelopes[0], **root), envelopes[1:])
+        root = (self._folder / "root.json").read_bytes()
+        before = self._before
+        if before is not None and before[:2] == (root, envelopes[: len(before[1])]):
+            found = follow(before[2], envelopes[len(before[1]) :])
+        else:
+            found = follow(open_first(envelopes[0], **json.loads(root)), envelopes[1:])
+        self._before = root, list(envelopes), found
+        return found
 
     def _keep(self, members: Members, envelope: bytes) -> None:
         path = self._folder / f"{members.members_epoch:08d}.dsse"

@@ -105,6 +105,14 @@ class Transaction:
         """Run one statement and return how many rows it changed."""
         return self._connection.execute(sql, values).rowcount
 
+    def number(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Return the one number that a query gives, as it is inside of this transaction."""
+        return int(self.rows(sql, values)[0][0])
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a query, as they are inside of this transaction."""
+        return self._connection.execute(sql, values).fetchall()
+
     def change_one(self, sql: str, values: Sequence[Any], *, what: str) -> None:
         """Compare and set: exactly one row must match, or nothing is changed.
 

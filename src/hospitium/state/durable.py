@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -85,6 +86,19 @@ def write_once(path: Path, data: bytes) -> bool:
         finally:
             temporary.unlink(missing_ok=True)
     return True
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name in place of what is there; another file system gets a copy."""
+    with storage_errors(target):
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            shutil.copyfile(source, target.with_suffix(".part"))
+            target.with_suffix(".part").replace(target)
 
 
 def move(source: Path, target: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
 from hospitium.state.record import RunRecord
+from hospitium.state.sums_text import read_sums
 
 
 def participation(ledger: RunRecord) -> list[dict[str, Any]]:
@@ -57,9 +57,9 @@ def scores(ledger: RunRecord) -> list[dict[str, Any]]:
         {
             "round": row["round_number"],
             "score": row["score"],
-            "sums": json.loads(row["sums"]) if row["sums"] else {},
+            "sums": read_sums(row["sums"]) if row["sums"] else {},
             "sites": {
-                seat["site_id"]: json.loads(seat["sums"])
+                seat["site_id"]: read_sums(seat["sums"])
                 for seat in by_round.get(row["round_number"], [])
             },
         }
@@ -100,6 +100,12 @@ def work(ledger: RunRecord) -> list[dict[str, Any]]:
         "rounds.closed_utc FROM seats JOIN rounds USING (round_number) "
         "ORDER BY round_number, site_id"
     )
+
+
+def conflicts(ledger: RunRecord) -> list[dict[str, Any]]:
+    """Return who gave different answers to one task, and the SHA-256 of each; the first counts."""
+    names = ("round_number", "site_id", "statements")
+    return [{name: leaf[name] for name in names} for _, leaf in ledger.log.of("conflict")]
 
 
 def late_seats(ledger: RunRecord) -> list[dict[str, Any]]:

@@ -19,6 +19,9 @@ from hospitium.errors import (
 from hospitium.state import durable
 from hospitium.state.database import database_errors
 
+LOCK_S = 0.2
+"""How long one waits for the lock of a run before somebody else is taken to work on it."""
+
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -118,7 +121,7 @@ def locked(folder: Path) -> Iterator[None]:
         durable.make_folder(folder)
     path = folder / "lock.sqlite"
     with database_errors(path):
-        connection = sqlite3.connect(path, timeout=0.2, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None)
     try:
         try:
             with database_errors(path):

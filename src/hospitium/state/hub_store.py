@@ -226,6 +226,14 @@ class HubStore:
         )
         return [(str(row["place"]), str(row["sha256"])) for row in rows]
 
+    def conflicting(self, site_id: str, place: str, sha256: str) -> bytes:
+        """Return the bytes of something that was refused as a conflict; empty for none."""
+        rows = self._rows(
+            "SELECT content FROM conflicts WHERE site_id = ? AND place = ? AND sha256 = ?",
+            (site_id, place, sha256),
+        )
+        return bytes(rows[0]["content"]) if rows else b""
+
     def _begin_numbers(self) -> None:
         """Let a new store begin above every number that one before it, now lost, has given.
 

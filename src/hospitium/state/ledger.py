@@ -15,16 +15,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hospitium.errors import StateConflictError
+from hospitium.state import seats
 from hospitium.state.beginning import as_json as _json
 from hospitium.state.beginning import begin_run
-from hospitium.state.beginning import utc_text as _now
-from hospitium.state.database import Transaction
+from hospitium.state.holding import excluded_of, leave_out_held
 from hospitium.state.record import Chosen, RunRecord
+from hospitium.state.run_log import log_append
+from hospitium.state.run_log import utc_text as _now
+from hospitium.state.sums_text import read_sums, sums_text
 from hospitium.state.vacating import ask_again, strike
 from hospitium.types import LeftOut, Result, Seat, State, Sums, Task, Update
-
-NO_ANSWER = "no_answer"
-"""Why a site is left out that was asked and never heard of again."""
 
 
 class RunLedger(RunRecord):
@@ -66,8 +66,7 @@ class RunLedger(RunRecord):
         if found is None:
             self.store.put(task.params, digest=task.base_digest)
             with self._database.transaction("opened") as change:
-                self._insert_round(change, task)
-                self._insert_seats(change, number, site_ids)
+                seats.open_round(change, task, site_ids)
         elif found["status"] != "open" or found["base_digest"] != task.base_digest:
             raise StateConflictError(
                 f"Round {number} of {self.run_id} cannot be opened: it is {found['status']} on "
@@ -76,7 +75,7 @@ class RunLedger(RunRecord):
             )
         else:
             with self._database.transaction("opened again") as change:
-                self._insert_seats(change, number, site_ids)
+                seats.ask_too(change, number, site_ids)
                 for row in self._seats(number, "accepted"):
                     if row["digest"] and self.store.drop_torn(row["digest"]):
                         ask_again(change, number, row["site_id"])
@@ -94,7 +93,7 @@ class RunLedger(RunRecord):
                 base_digest=task.base_digest,
                 num_cases=row["num_cases"],
                 delta=self.store.get(row["digest"]),
-                sums={name: tuple(values) for name, values in json.loads(row["sums"]).items()},
+                sums=read_sums(row["sums"]),
                 num_steps=row["num_steps"],
                 train_s=row["train_s"],
             )
@@ -103,40 +102,17 @@ class RunLedger(RunRecord):
         """Record an accepted update, durably: its blob, then its row."""
         digest = self._keep(update)
         with self._database.transaction("received") as change:
-            change.change_one(
-                "UPDATE seats SET status = 'accepted', digest = ?, num_cases = ?, num_steps = ?, "
-                "train_s = ?, sums = ?, answered_utc = ? "
-                "WHERE round_number = ? AND site_id = ? AND status = 'asked'",
-                (
-                    digest,
-                    update.num_cases,
-                    update.num_steps,
-                    update.train_s,
-                    _json(update.sums),
-                    _now(),
-                    update.round_number,
-                    update.site_id,
-                ),
-                what=f"Accepting the update of {update.site_id}",
-            )
+            seats.accept(change, update, digest=digest)
 
     def refused(self, task: Task, refused: LeftOut) -> None:
         """Record that something in a site's name was refused; its seat stays open meanwhile."""
         with self._database.transaction("refused") as change:
-            change.execute(
-                "INSERT OR IGNORE INTO refusals SELECT ?, attempt, ?, ? FROM rounds "
-                "WHERE round_number = ?",
-                (task.round_number, refused.site_id, refused.reason, task.round_number),
-            )
+            seats.refuse(change, task.round_number, refused)
 
     def left_out(self, task: Task, left_out: LeftOut) -> None:
         """Record that a site gives no update in this round, and why."""
         with self._database.transaction("left out") as change:
-            change.execute(
-                "UPDATE seats SET status = 'left_out', reason = ?, answered_utc = ? "
-                "WHERE round_number = ? AND site_id = ? AND status = 'asked'",
-                (left_out.reason, _now(), task.round_number, left_out.site_id),
-            )
+            seats.leave_out(change, task.round_number, left_out)
 
     def struck(self, task: Task, gone: Sequence[LeftOut]) -> Sequence[LeftOut]:
         """Leave out whoever of these was accepted in this open round; return them.
@@ -158,7 +134,8 @@ class RunLedger(RunRecord):
         digest = self.store.put(state.params)
         slots = {name: self.store.put(params) for name, params in state.slots.items()}
         with self._database.transaction("closed") as change:
-            self._close_seats(change, number)
+            seats.leave_out_silent(change, number)
+            leave_out_held(change, number)
             change.execute(
                 "UPDATE rounds SET score = ? WHERE round_number = ?",
                 (self._finite_score(result.sums), number - 1),
@@ -171,36 +148,21 @@ class RunLedger(RunRecord):
                     digest,
                     _json(slots),
                     _json(state.memory),
-                    _json(result.sums),
+                    sums_text(result.sums),
                     result.sum_weight,
                     _now(),
                     number,
                 ),
                 what=f"Closing round {number}",
             )
+            seats.log_closed(change, task, params_digest=digest, slots=slots)
         self.store.keep_only(self._wanted())
 
     def below_quorum(self, task: Task) -> Sequence[LeftOut]:
         """Record a round that could not be closed, and open its seats for the next attempt."""
-        number = task.round_number
         with self._database.transaction("below quorum") as change:
-            self._close_seats(change, number)
-            rows = self._seats(number, "left_out")
-            for row in rows:
-                change.execute(
-                    "INSERT OR IGNORE INTO refusals SELECT ?, attempt, ?, ? FROM rounds "
-                    "WHERE round_number = ?",
-                    (number, row["site_id"], row["reason"], number),
-                )
-            change.execute(
-                "UPDATE seats SET status = 'asked', reason = NULL "
-                "WHERE round_number = ? AND status = 'left_out'",
-                (number,),
-            )
-            change.execute(
-                "UPDATE rounds SET attempt = attempt + 1 WHERE round_number = ?", (number,)
-            )
-        return [LeftOut(site_id=row["site_id"], reason=row["reason"]) for row in rows]
+            without = seats.begin_again(change, task.round_number)
+            return [*without, *excluded_of(change, task.round_number)]
 
     def seated(self, seat: Seat, *, from_round: int) -> None:
         """Give a site a seat from a round on, or its seat another number of cases.
@@ -213,6 +175,13 @@ class RunLedger(RunRecord):
                 "INSERT OR REPLACE INTO late_seats (site_id, num_cases, from_round) "
                 "VALUES (?, ?, ?)",
                 (seat.site_id, seat.num_cases, from_round),
+            )
+            log_append(
+                change,
+                "seated",
+                site_id=seat.site_id,
+                num_cases=seat.num_cases,
+                from_round=from_round,
             )
 
     # --- how a run ends --------------------------------------------------------------------
@@ -233,6 +202,13 @@ class RunLedger(RunRecord):
                 (_json(asdict(chosen)),),
                 what=f"Finishing {self.run_id}",
             )
+            log_append(
+                change,
+                "finished",
+                round_number=chosen.round_number,
+                slot=chosen.slot,
+                digest=chosen.digest,
+            )
         self.store.keep_only(self._wanted())
 
     # --- inside ----------------------------------------------------------------------------
@@ -242,36 +218,10 @@ class RunLedger(RunRecord):
         if not update.delta:
             return None
         if update.path is not None:
-            digest = Path(update.path).stem
+            digest = Path(update.path).name.partition(".")[0]
             self.store.adopt(Path(update.path), digest)
             return digest
         return self.store.put(update.delta)
-
-    def _insert_round(self, change: Transaction, task: Task) -> None:
-        change.execute(
-            "INSERT INTO rounds (round_number, status, base_digest, max_norm, opened_utc) "
-            "VALUES (?, 'open', ?, ?, ?)",
-            (task.round_number, task.base_digest, task.max_norm, _now()),
-        )
-
-    def _insert_seats(self, change: Transaction, number: int, site_ids: Sequence[str]) -> None:
-        """Ask sites in a round; of those who are asked already nothing changes."""
-        for site_id in sorted(site_ids):
-            change.execute(
-                "INSERT OR IGNORE INTO seats (round_number, site_id, status) "
-                "VALUES (?, ?, 'asked')",
-                (number, site_id),
-            )
-
-    def _close_seats(self, change: Transaction, number: int) -> None:
-        """Leave out whoever is still asked: with the reason of the last refusal, or no answer."""
-        change.execute(
-            "UPDATE seats SET status = 'left_out', reason = coalesce((SELECT max(reason) FROM "
-            "refusals JOIN rounds USING (round_number, attempt) WHERE refusals.round_number = "
-            "seats.round_number AND refusals.site_id = seats.site_id), ?) "
-            "WHERE round_number = ? AND status = 'asked'",
-            (NO_ANSWER, number),
-        )
 
     def _wanted(self) -> set[str]:
         """Return the digests that the ledger still needs."""

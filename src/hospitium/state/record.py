@@ -13,6 +13,8 @@ from hospitium.errors import UnknownRunError, VersionError
 from hospitium.plan import Plan
 from hospitium.plan.reading import plan_from_dict
 from hospitium.state.database import Database
+from hospitium.state.holding import Reviews
+from hospitium.state.run_log import RunLog
 from hospitium.state.store import Store
 from hospitium.types import Json, Seat, State
 
@@ -68,6 +70,8 @@ class RunRecord:
         self._first_seats: Mapping[str, int] = dict(json.loads(row["seats"]))
         self.facts: Mapping[str, Json] = json.loads(row["facts"])
         self.created = datetime.fromisoformat(row["created_utc"])
+        self.log = RunLog(self._database)
+        self.reviews = Reviews(self._database)
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -176,6 +180,7 @@ class RunRecord:
             "seats": [dict(row) for row in seats],
             "refusals": [dict(row) for row in refusals],
             "late_seats": [dict(row) for row in late],
+            "reviews": self.reviews.record_of_all(),
             "blobs": sorted(self.store.digests()),
         }
 

@@ -1,16 +1,24 @@
-"""Params on disk under the SHA-256 of their bytes: never changed, only added or deleted."""
+"""Params on disk under the SHA-256 of their bytes: never changed, only added or deleted.
+
+Params that a site sealed are kept as they came, ``DIGEST.ENVELOPE_DIGEST.sealed``, and opened each
+time they are read: what is in them is on no disk of the coordinator.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from hospitium.errors import CorruptedError
+from hospitium.errors import CorruptedError, UpdateError
 from hospitium.state import durable
 from hospitium.types import Params
 from hospitium.wire import blob
+from hospitium.wire.sealing import RunKey, open_sealed
+
+SEALED = ".sealed"
 
 
 class Store:
@@ -19,6 +27,11 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = durable.make_folder(folder)
         self.incoming = durable.make_folder(folder / "incoming")
+        self._run_key: RunKey | None = None
+
+    def open_with(self, run_key: RunKey | None) -> None:
+        """Open what is sealed with this key from now on; without one it cannot be read."""
+        self._run_key = run_key
 
     def path(self, digest: str) -> Path:
         """Return where the params of this digest are, or would be."""
@@ -41,51 +54,98 @@ class Store:
 
         Where it was not synced, a power cut may tear it: see `drop_torn`.
         """
+        is_sealed = path.suffix == SEALED
+        target = self.folder / path.name if is_sealed else self.path(digest)
         with durable.storage_errors(path):
             durable.write_point("before adopt")
-            durable.move(path, self.path(digest))
-        return self.path(digest)
+            durable.move(path, target)
+        return target
 
     def drop_torn(self, digest: str) -> bool:
-        """Delete the file of this digest if its bytes are not whole; True where there is none."""
-        path = self.path(digest)
-        if path.is_file() and blob.file_digest(path) == digest:
+        """Delete the file of this digest if its bytes are not whole; True where there is none.
+
+        A sealed one that cannot be opened any more, because its key is lost, is not whole.
+        """
+        with suppress(CorruptedError):
+            self.get(digest)
             return False
-        durable.delete(path)
+        self._delete(digest)
         return True
 
     def get(self, digest: str) -> Params:
-        """Return the params of this digest, mapped read-only, after checking every byte.
+        """Return the params of this digest, read-only, after checking every byte.
+
+        They are mapped; or in memory, where they are kept sealed.
 
         Raises:
             CorruptedError: The file is not there, or its bytes are not those of the digest.
         """
         path = self.path(digest)
-        if not path.exists():
-            raise CorruptedError(
-                f"{path}: the params of this run are gone. The ledger names them still; nothing "
-                "was changed. Restore the file from a backup of the home folder, then resume."
-            )
-        found = blob.file_digest(path)
-        if found != digest:
-            raise CorruptedError(
-                f"{path}: SHA-256 {found[:12]}… found, {digest[:12]}… expected: the file was "
-                "damaged. It was left as it is, and nothing was changed. Restore it from a backup "
-                "of the home folder, then resume."
-            )
-        return blob.read(path)
+        if path.exists():
+            found = blob.file_digest(path)
+            if found == digest:
+                return blob.read(path)
+            raise _damaged(path, found=found, expected=digest)
+        for sealed in self._sealed(digest):
+            return self._opened(sealed, digest)
+        raise CorruptedError(
+            f"{path}: the params of this run are gone. The ledger names them still; nothing "
+            "was changed. Restore the file from a backup of the home folder, then resume."
+        )
 
     def digests(self) -> set[str]:
         """Return what is here."""
-        return {path.stem for path in self.folder.glob("*.safetensors")}
+        return {_digest_of(path) for path in self._files()}
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Delete all other params, and what interrupted writes left behind."""
         for digest in sorted(self.digests() - set(digests)):
-            durable.delete(self.path(digest))
+            self._delete(digest)
         for left in sorted([*self.folder.glob(".*.part"), *self.incoming.rglob("*")]):
             if left.is_file():
                 durable.delete(left)
+
+    def _files(self) -> list[Path]:
+        return [*self.folder.glob("*.safetensors"), *self.folder.glob(f"*{SEALED}")]
+
+    def _sealed(self, digest: str) -> list[Path]:
+        """Return the sealed files of a digest: each site's, where several sent the same params."""
+        return sorted(self.folder.glob(f"{digest}.*{SEALED}"))
+
+    def _delete(self, digest: str) -> None:
+        durable.delete(self.path(digest))
+        for path in self._sealed(digest):
+            durable.delete(path)
+
+    def _opened(self, path: Path, digest: str) -> Params:
+        """Open a sealed file and check what is in it."""
+        if self._run_key is None:
+            raise CorruptedError(
+                f"{path}: these params are sealed, and the key of the run is not here. Nothing was "
+                "changed. Resume the run where its key is."
+            )
+        try:
+            with path.open("rb") as file:
+                content, found = open_sealed(
+                    file, key=self._run_key, envelope_digest=path.name.split(".")[1]
+                )
+        except UpdateError as error:
+            raise _damaged(path, found=error.reason, expected=digest) from error
+        if found != digest:
+            raise _damaged(path, found=found, expected=digest)
+        return blob.arrays(content, name=path.name)
+
+
+def _digest_of(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _damaged(path: Path, *, found: str, expected: str) -> CorruptedError:
+    return CorruptedError(
+        f"{path}: SHA-256 {found[:12]}… found, {expected[:12]}… expected: the file was "
+        "damaged. It was left as it is, and nothing was changed. Restore it from a backup "
+        "of the home folder, then resume."
+    )
 
 
 def _write(file: BinaryIO, params: Params) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,9 +90,7 @@ class _Upload:
             if self.shape.size_of(index) and hashlib.sha256(self._read(index)).digest() == digest:
                 self.digests[index] = digest
         self._catch_up()
-        start_notes(self.notes, self.shape)
-        with self.notes.open("ab") as notes:
-            notes.writelines(i.to_bytes(8, "little") + d for i, d in sorted(self.digests.items()))
+        start_notes(self.notes, self.shape, self.digests)
 
     def _catch_up(self) -> None:
         """Hash the chunks that came before the one that was missing."""
@@ -108,10 +106,14 @@ class _Upload:
             return file.read(self.shape.size_of(index))
 
 
-def start_notes(path: Path, shape: Shape) -> None:
-    """Begin the notes of an upload with its shape."""
+def start_notes(path: Path, shape: Shape, digests: Mapping[int, bytes]) -> None:
+    """Begin the notes of an upload with its shape, and the chunks that are here.
+
+    All or nothing, also in a power cut: a shape that was torn would fit no chunk any more.
+    """
     head = shape.total_bytes.to_bytes(8, "little") + shape.chunk_bytes.to_bytes(8, "little")
-    path.write_bytes(head)
+    rows = [index.to_bytes(8, "little") + digest for index, digest in sorted(digests.items())]
+    durable.write_atomically(path, lambda file: str(file.write(b"".join([head, *rows]))))
 
 
 class Uploads:
@@ -244,7 +246,7 @@ class Uploads:
                 for old in notes[: max(0, len(notes) - MAX_OPEN + 1)]:
                     self._forget(site_id, old.stem)
                 path.unlink(missing_ok=True)
-                start_notes(path.with_suffix(".chunks"), shape)
+                start_notes(path.with_suffix(".chunks"), shape, {})
             upload = _Upload(path=path, shape=shape)
             self._open[site_id, upload_id] = upload
             return upload

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hospitium.state.beginning import utc_text
 from hospitium.state.database import Transaction
+from hospitium.state.run_log import log_append, utc_text
 
 _VACATE = (
     "UPDATE seats SET status = ?, reason = ?, digest = NULL, num_cases = NULL, num_steps = NULL, "
@@ -19,6 +19,7 @@ def strike(change: Transaction, round_number: int, site_id: str, *, reason: str)
         ("left_out", reason, utc_text(), round_number, site_id),
         what=f"Leaving out {site_id}, which had answered,",
     )
+    log_append(change, "struck", round_number=round_number, site_id=site_id, reason=reason)
 
 
 def ask_again(change: Transaction, round_number: int, site_id: str) -> None:
@@ -28,3 +29,4 @@ def ask_again(change: Transaction, round_number: int, site_id: str) -> None:
         ("asked", None, None, round_number, site_id),
         what=f"Asking {site_id} again, whose update was lost,",
     )
+    log_append(change, "asked_again", round_number=round_number, site_id=site_id)

@@ -118,20 +118,38 @@ def read(path: Path, *, manifest: Manifest | None = None) -> dict[str, npt.NDArr
     with path.open("rb") as file:
         size = path.stat().st_size
         if size < 8:
-            raise _corrupted(path, f"{size} bytes long, shorter than any params file")
+            raise _corrupted(path.name, f"{size} bytes long, shorter than any params file")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    size = len(mapped)
+    return arrays(mapped, name=path.name, manifest=manifest)
+
+
+def arrays(
+    data: mmap.mmap | memoryview, *, name: str, manifest: Manifest | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays in the bytes of a file, without copying them; see `read`.
+
+    Args:
+        data: All bytes of the file; the arrays are read-only where these are.
+        name: What the file is called in an error.
+        manifest: What the header must be; None parses it strictly.
+
+    Raises:
+        CorruptedError: They are not exactly what they should be; nothing is returned.
+    """
+    size = len(data)
+    if size < 8:
+        raise _corrupted(name, f"{size} bytes long, shorter than any params file")
     if manifest is None:
-        manifest, offsets, start = _parse(mapped, path)
+        manifest, offsets, start = _parse(data, name)
     else:
         header = header_of(manifest)
         if size != size_of(manifest):
-            raise _corrupted(path, f"{size} bytes found, {size_of(manifest)} expected")
-        if mapped[: len(header)] != header:
-            raise _corrupted(path, "its header is not the one that the manifest implies")
+            raise _corrupted(name, f"{size} bytes found, {size_of(manifest)} expected")
+        if bytes(data[: len(header)]) != header:
+            raise _corrupted(name, "its header is not the one that the manifest implies")
         start, offsets = len(header), _offsets(manifest)
     return {
-        name: np.ndarray(shape, DTYPES[dtype], buffer=mapped, offset=start + offset)
+        name: np.ndarray(shape, DTYPES[dtype], buffer=data, offset=start + offset)
         if _count(shape)
         else np.zeros(shape, DTYPES[dtype])
         for (name, dtype, shape), offset in zip(manifest, offsets, strict=True)
@@ -144,25 +162,25 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _parse(mapped: mmap.mmap, path: Path) -> tuple[Manifest, list[int], int]:
+def _parse(data: mmap.mmap | memoryview, where: str) -> tuple[Manifest, list[int], int]:
     """Read a header that we do not know beforehand; also accepts files of the stock library."""
-    length = int.from_bytes(mapped[:8], "little")
-    if length > MAX_HEADER_BYTES or 8 + length > len(mapped):
-        raise _corrupted(path, f"its header claims {length} bytes")
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER_BYTES or 8 + length > len(data):
+        raise _corrupted(where, f"its header claims {length} bytes")
     try:
-        entries = json.loads(mapped[8 : 8 + length], object_pairs_hook=_unique)
+        entries = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_unique)
         rows = sorted(_row(name, entry) for name, entry in entries.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _corrupted(path, f"its header cannot be read ({type(error).__name__})") from error
+        raise _corrupted(where, f"its header cannot be read ({type(error).__name__})") from error
     if len(rows) > MAX_ARRAYS:
-        raise _corrupted(path, f"{len(rows)} arrays, at most {MAX_ARRAYS} are allowed")
+        raise _corrupted(where, f"{len(rows)} arrays, at most {MAX_ARRAYS} are allowed")
     expected = 0
     for _, dtype, shape, begin, end in sorted(rows, key=lambda row: (row[3], row[4])):
         if begin != expected or end - begin != _count(shape) * DTYPES[dtype].itemsize:
-            raise _corrupted(path, "its arrays overlap, leave gaps or have wrong sizes")
+            raise _corrupted(where, "its arrays overlap, leave gaps or have wrong sizes")
         expected = end
-    if 8 + length + expected != len(mapped):
-        raise _corrupted(path, f"{len(mapped)} bytes found, {8 + length + expected} expected")
+    if 8 + length + expected != len(data):
+        raise _corrupted(where, f"{len(data)} bytes found, {8 + length + expected} expected")
     manifest = tuple((name, dtype, shape) for name, dtype, shape, _, _ in rows)
     return manifest, [row[3] for row in rows], 8 + length
 
@@ -206,8 +224,8 @@ def _count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _corrupted(path: Path, found: str) -> CorruptedError:
+def _corrupted(name: str, found: str) -> CorruptedError:
     return CorruptedError(
-        f"{path.name}: {found}. Nothing was read from it. "
+        f"{name}: {found}. Nothing was read from it. "
         "Restore the file from a backup, or resume the run so that it is made again."
     )

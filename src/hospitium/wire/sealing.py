@@ -120,31 +120,32 @@ def seal(source: BinaryIO, target: BinaryIO, *, run_key: str, envelope: bytes) -
     return sha256.hexdigest()
 
 
-def open_sealed(source: BinaryIO, target: BinaryIO, *, key: RunKey, envelope: bytes) -> str:
-    """Write what is in a sealed file, and return its SHA-256; memory does not grow with its size.
+def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple[memoryview, str]:
+    """Return what is in a sealed file, in memory, read-only, and its SHA-256.
+
+    Memory is that of the content, which is as large as the file but for its head and tags.
 
     Args:
         source: The sealed file, open for reading and seekable.
-        target: An open file; on an error it holds a part at most, to be thrown away.
         key: The run's key.
-        envelope: The envelope of the update that came with it.
+        envelope_digest: SHA-256 of the envelope of the update that came with it, hexadecimal.
 
     Raises:
         UpdateError: It is no sealed file (``header``), not for this run or update (``identity``),
             or was changed, cut off or put together anew (``blob_digest``).
     """
-    bound, head = hashlib.sha256(envelope).digest(), source.read(HEAD_BYTES)
+    bound, head = bytes.fromhex(envelope_digest), source.read(HEAD_BYTES)
     if len(head) != HEAD_BYTES or not head.startswith(_MAGIC):
         raise UpdateError("header", "A file was refused: it is not sealed, or was cut off.")
     cipher = AESGCM(key.unwrap(head[len(_MAGIC) :], purpose=_MAGIC + bound))
+    content, at = memoryview(bytearray(_content_bytes(source))), 0
     sha256 = hashlib.sha256()
-    room = memoryview(bytearray(FRAME_BYTES))
     for nonce, piece in _frames(source, FRAME_BYTES + TAG_BYTES, start=HEAD_BYTES):
-        opened = room[: max(0, len(piece) - TAG_BYTES)]
+        opened = content[at : at + max(0, len(piece) - TAG_BYTES)]
         _open_frame(cipher, nonce, piece, bound, opened)
         sha256.update(opened)
-        target.write(opened)
-    return sha256.hexdigest()
+        at += len(opened)
+    return content.toreadonly(), sha256.hexdigest()
 
 
 def _wrap(content_key: bytes, run_key: str, *, purpose: bytes) -> bytes:
@@ -204,6 +205,12 @@ def _fill(source: BinaryIO, room: memoryview) -> None:
         if not count:
             raise UpdateError("blob_digest", "A file was cut off while it was read.")
         filled += count
+
+
+def _content_bytes(source: BinaryIO) -> int:
+    """Return how much is in a sealed file, from its size."""
+    size = source.seek(0, os.SEEK_END) - HEAD_BYTES
+    return max(0, size - TAG_BYTES * max(1, -(-size // (FRAME_BYTES + TAG_BYTES))))
 
 
 def _num_frames(size_bytes: int) -> int:

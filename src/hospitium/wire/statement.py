@@ -20,7 +20,7 @@ from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload, dsse_sig
 TRUST_REASONS = (
     "size", "canonical", "fields", "signature", "threshold", "federation", "identity",
     "key_reused", "members", "rollback", "gap", "fork", "expired", "used", "words", "plan",
-    "policy", "withdrawn",
+    "policy", "withdrawn", "split",
 )  # fmt: skip
 """The closed list of reasons for which a statement is not relied upon."""
 
@@ -32,6 +32,8 @@ GRACE = timedelta(hours=24)
 Check: TypeAlias = Callable[[Any], bool]
 
 _SITE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.ASCII)
+"""What Windows takes for a device, whatever the folder."""
 _HEX_32 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TEXT = re.compile(r"[ -~]{1,512}", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -39,7 +41,11 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 def is_id(value: Any) -> bool:
     """Whether a value may name a site or a federation; such a name may become a folder's."""
-    return isinstance(value, str) and _SITE_ID.fullmatch(value) is not None
+    return (
+        isinstance(value, str)
+        and _SITE_ID.fullmatch(value) is not None
+        and _RESERVED.fullmatch(value) is None
+    )
 
 
 def is_hex(value: Any) -> bool:

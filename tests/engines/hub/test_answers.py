@@ -9,11 +9,13 @@ import pytest
 from hospitium.engines.hub.answers import Answers
 from hospitium.errors import CorruptedError
 from hospitium.types import Task
+from hospitium.wire.canonical import digest
 from hospitium.wire.sealing import RunKey, open_sealed
 
 KEY, OTHER = RunKey.from_bytes(b"k" * 32), RunKey.from_bytes(b"o" * 32)
 ENVELOPE = b'{"kind":"update"}'
 CONTENT = b"a change" * 1000
+FACTS = {"run_id": "r", "sums": ["n"]}
 
 
 def task(round_number=1, run_id="r"):
@@ -33,7 +35,9 @@ def keep(answers, name=b"task", *, key=KEY, content=CONTENT, **options):
         file = answers.outbox / f"{hashlib.sha256(content).hexdigest()}.safetensors"
         file.write_bytes(content)
     run_key = key.public if key else ""
-    return answers.keep(name, task=task(**options), envelope=ENVELOPE, file=file, run_key=run_key)
+    return answers.keep(
+        name, task=task(**options), envelope=ENVELOPE, file=file, facts=FACTS, run_key=run_key
+    )
 
 
 def files(answers):
@@ -46,9 +50,8 @@ def test_a_change_is_sealed_once_and_only_the_sealed_file_is_kept(tmp_path):
     data = kept.file.read_bytes()
     assert kept.sealed == kept.sha256 == hashlib.sha256(data).hexdigest()
     assert files(answers) == [".sealed"]
-    target = io.BytesIO()
-    open_sealed(io.BytesIO(data), target, key=KEY, envelope=ENVELOPE)
-    assert target.getvalue() == CONTENT
+    content, _ = open_sealed(io.BytesIO(data), key=KEY, envelope_digest=digest(ENVELOPE))
+    assert content == CONTENT
     assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
     assert kept.file.read_bytes() == data
 

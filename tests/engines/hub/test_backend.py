@@ -158,6 +158,8 @@ def test_an_answer_takes_its_place_once(backend, tmp_path):
     assert backend.answers(NONCE, after=first.n, wait_s=0) == []
     assert backend.stored_answer("turin", first.sha256) is None
     assert backend.conflicts("oslo") == [(NONCE, digest(b"another"))]
+    assert backend.conflicting("oslo", NONCE, digest(b"another")) == b"another"
+    assert backend.conflicting("turin", NONCE, digest(b"another")) == b""
 
 
 def test_conflicts_that_are_kept_are_few(backend):

@@ -14,6 +14,7 @@ import pytest
 from hospitium.engines.hub.engine import HubEngine
 from hospitium.engines.hub.local import LocalBackend
 from hospitium.engines.hub.messages import Ask, Reply
+from hospitium.errors import CorruptedError
 from hospitium.state.hub_store import StoredAnswer
 from hospitium.state.store import Store
 from hospitium.state.uploads import MIN_CHUNK_BYTES, Shape
@@ -211,18 +212,45 @@ def test_a_sealed_update_is_opened_and_its_sealed_file_stays(start):
     assert isinstance(update, Update) and update.num_cases == 7
     np.testing.assert_array_equal(update.delta["w"], DELTA["w"], strict=True)
     assert Path(update.path).parent.parent == desk.store.incoming
-    assert Path(update.path).stem == blob.digest_of(DELTA)
-    assert desk.backend.received(stored).read_bytes() == file
+    assert Path(update.path).name.startswith(blob.digest_of(DELTA))
+    assert Path(update.path).read_bytes() == desk.backend.received(stored).read_bytes() == file
 
 
-@pytest.mark.parametrize("act", [Path.unlink, lambda path: path.write_bytes(b"damaged")])
-def test_what_became_of_the_opened_file_does_not_matter_after_a_crash(start, act):
+def test_what_was_in_a_sealed_update_is_on_no_disk_and_still_read_again(start):
     desk = start()
     file = sealed_of()
     desk.hand_in("oslo", file=file, reply=reply_of(desk.put()["oslo"], file))
-    act(Path(desk.answer_of().path))
     update = desk.answer_of()
-    assert Path(update.path).read_bytes() == plain_of()
+    desk.store.adopt(Path(update.path), blob.digest_of(DELTA))
+    on_disk = [path.read_bytes() for path in desk.place.rglob("*") if path.is_file()]
+    assert not [data for data in on_disk if DELTA["w"].tobytes() in data]
+    kept = desk.store.get(blob.digest_of(DELTA))
+    np.testing.assert_array_equal(kept["w"], DELTA["w"], strict=True)
+    assert not kept["w"].flags.writeable and not update.delta["w"].flags.writeable
+    desk.store.keep_only(set())
+    with pytest.raises(CorruptedError, match="gone"):
+        desk.store.get(blob.digest_of(DELTA))
+
+
+def test_a_kept_update_whose_run_key_is_lost_counts_as_torn(start):
+    desk = start()
+    file = sealed_of()
+    desk.hand_in("oslo", file=file, reply=reply_of(desk.put()["oslo"], file))
+    desk.store.adopt(Path(desk.answer_of().path), blob.digest_of(DELTA))
+    for key, text in ((OTHER_KEY, "damaged"), (None, "sealed")):
+        desk.store.open_with(key)
+        with pytest.raises(CorruptedError, match=text):
+            desk.store.get(blob.digest_of(DELTA))
+    assert desk.store.drop_torn(blob.digest_of(DELTA))
+    assert blob.digest_of(DELTA) not in desk.store.digests()
+
+
+def test_what_became_of_the_second_name_does_not_matter_after_a_crash(start):
+    desk = start()
+    file = sealed_of()
+    desk.hand_in("oslo", file=file, reply=reply_of(desk.put()["oslo"], file))
+    Path(desk.answer_of().path).unlink()
+    assert Path(desk.answer_of().path).read_bytes() == file
 
 
 def test_an_update_that_was_moved_in_and_then_torn_is_opened_again(start):
@@ -230,7 +258,8 @@ def test_an_update_that_was_moved_in_and_then_torn_is_opened_again(start):
     file = sealed_of()
     desk.hand_in("oslo", file=file, reply=reply_of(desk.put()["oslo"], file))
     kept = desk.store.adopt(Path(desk.answer_of().path), blob.digest_of(DELTA))
-    kept.write_bytes(bytes(kept.stat().st_size))
+    kept.unlink()
+    kept.write_bytes(bytes(100))
     assert desk.store.drop_torn(blob.digest_of(DELTA))
     update = desk.answer_of()
     np.testing.assert_array_equal(update.delta["w"], DELTA["w"], strict=True)

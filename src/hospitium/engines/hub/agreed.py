@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hospitium.engines.hub.messages import Ask
-from hospitium.errors import SiteError
+from hospitium.errors import SiteError, UpdateError
 from hospitium.plan import Plan
 from hospitium.site.consent import REFUSALS, Consent, Occasion
+from hospitium.types import Task
+from hospitium.wire.envelope import decode_task
 
 _LATER = ("paused", "window")
 _PLAN_DIGEST = re.compile(rb'"plan_digest":"([0-9a-f]{64})"')
@@ -75,6 +77,19 @@ def agreed(
     if reason in _LATER:
         raise LaterError
     raise SiteError(REFUSALS[reason])
+
+
+def task_of(ask: Ask) -> Task:
+    """Return the task of a question, without its params.
+
+    Raises:
+        UpdateError: It is none (``canonical``, ``fields``), or the model that comes with it is not
+            the one that it names (``base``): what a site cosigns and answers is what it trained.
+    """
+    task = decode_task(ask.task, params={})
+    if task.base_digest != ask.blob:
+        raise UpdateError("base", "A task was refused: it comes with another model than it names.")
+    return task
 
 
 def plan_digest_of(task: bytes) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,20 +25,21 @@ from hospitium.wire.sealing import seal
 
 SEALED = ".sealed"
 
-_FIELDS = ("run_id", "round_number", "envelope", "file", "sha256", "run_key")
+_FIELDS = ("run_id", "round_number", "envelope", "file", "sha256", "run_key", "facts")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
     """An answer as it leaves: an update's envelope with its file, or words about an error.
 
-    ``sha256`` is that of the file, "" where there is none.
+    ``sha256`` is that of the file, "" where there is none; ``facts`` are for the site's record.
     """
 
     kind: Literal["update", "error"]
     content: bytes
     file: Path | None
     sha256: str = ""
+    facts: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def sealed(self) -> str:
@@ -75,7 +77,15 @@ class Answers:
             content=base64.b64decode(fields["envelope"]),
             file=file,
             sha256=fields["sha256"],
+            facts=fields["facts"],
         )
+
+    def has_other(self, task_bytes: bytes, *, task: Task) -> bool:
+        """Whether an update is kept that answers another task of the same run and round."""
+        own = self._path(task_bytes)
+        kept = (_read(path) for path in self._folder.glob("*.json") if path != own)
+        place = (task.run_id, task.round_number)
+        return any(row["file"] and (row["run_id"], row["round_number"]) == place for row in kept)
 
     def keep(
         self,
@@ -84,6 +94,7 @@ class Answers:
         task: Task,
         envelope: bytes,
         file: Path | None,
+        facts: Mapping[str, Json],
         run_key: str = "",
     ) -> Kept:
         """Write an answer, durably, before it leaves; its file is sealed where there is a key.
@@ -93,9 +104,11 @@ class Answers:
             task: The same, read.
             envelope: The answer.
             file: The change, in the outbox, named by its digest; None for none.
+            facts: What the site's record is to say of it.
             run_key: The run's public key; "" where the file leaves as it is.
         """
-        kept = Kept(kind="update", content=envelope, file=file, sha256=file.stem if file else "")
+        sha256 = file.stem if file else ""
+        kept = Kept(kind="update", content=envelope, file=file, sha256=sha256, facts=facts)
         if file is not None and run_key:
             kept = self._sealed(kept, file, target=f"{digest(task_bytes)}{SEALED}", run_key=run_key)
         fields: Json = {
@@ -105,6 +118,7 @@ class Answers:
             "file": "" if kept.file is None else kept.file.name,
             "sha256": kept.sha256,
             "run_key": run_key if kept.sealed else "",
+            "facts": facts,
         }
         data = canonical_json(fields)
         durable.write_atomically(self._path(task_bytes), lambda out: str(out.write(data)))

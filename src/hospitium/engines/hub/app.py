@@ -22,6 +22,7 @@ from hospitium.engines.hub.errors import answer_error
 from hospitium.engines.hub.gatekeeper import Gatekeeper
 from hospitium.engines.hub.limits import Limits
 from hospitium.engines.hub.office import Office
+from hospitium.engines.hub.refusals import Refusals
 from hospitium.engines.hub.requests import Member, Verifier
 from hospitium.engines.hub.routes_office import OfficeRoutes
 from hospitium.engines.hub.routes_tasks import TaskRoutes
@@ -39,6 +40,7 @@ class Hub:
         key: The coordinator's signing key: it signs receipts.
         limits: What a site may do.
         office: The federation's desk; without one there are no routes but those of tasks.
+        refusals: Where it is noted who was refused what; None: nowhere.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Hub:
         key: SigningKey,
         limits: Limits | None = None,
         office: Office | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         limits = limits or Limits()
         self._verifier = Verifier(members, applicants=office.applicants if office else dict)
@@ -72,6 +75,7 @@ class Hub:
             verifier=self._verifier,
             limits=limits,
             is_enrolling=office is not None,
+            refusals=refusals,
         )
 
     def release_polls(self) -> None:

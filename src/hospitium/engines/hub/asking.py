@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from hospitium.engines.hub.connection import Connection, open_http
+from hospitium.engines.hub.hearing import CHALLENGE, bounded, error_words, table
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.requests import HEADER, Question, Signer
 from hospitium.errors import HubError
@@ -99,26 +100,41 @@ class Asker:
             HubError: The hub refused, or patience came to its end (``unreachable``).
             StoppedError: The site is being stopped.
         """
+        return self.again(
+            lambda: self.once(question, content=content, timeout_s=timeout_s, is_signed=is_signed),
+            tries=tries,
+        )
+
+    def once(
+        self,
+        question: Question,
+        *,
+        content: bytes = b"",
+        timeout_s: float | None = None,
+        is_signed: bool = True,
+    ) -> httpx.Response:
+        """Ask once; see `ask`, which does so until there is an answer.
+
+        Raises:
+            HubError: The hub refused, or something in between did.
+            httpx.TransportError: There was no answer.
+        """
         content_sha256 = hashlib.sha256(content).hexdigest()
-        url = f"{question.path}?{question.query}" if question.query else question.path
-
-        def once() -> httpx.Response:
-            headers = self._headers(question, content_sha256) if is_signed else {}
-            headers["content-length"] = str(len(content))
-            response = self._http.request(
-                question.method,
-                url,
-                content=self._slices(content) if content else None,
-                headers=headers,
-                timeout=timeout_s or self.connection.timeout_s,
-                extensions={"trace": self._trace},
-            )
-            self._wait(self._pace.down(len(response.content)))
-            if response.status_code >= 300:
-                raise error_of(response)
-            return response
-
-        return self.again(once, tries=tries)
+        headers = self._headers(question, content_sha256) if is_signed else {}
+        headers["content-length"] = str(len(content))
+        with self._http.stream(
+            question.method,
+            f"{question.path}?{question.query}" if question.query else question.path,
+            content=self._slices(content) if content else None,
+            headers=headers,
+            timeout=timeout_s or self.connection.timeout_s,
+            extensions={"trace": self._trace},
+        ) as coming:
+            response = bounded(coming, question.path)
+        self._wait(self._pace.down(len(response.content)))
+        if response.status_code >= 300:
+            raise error_of(response)
+        return response
 
     @contextmanager
     def stream(self, question: Question, *, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -175,10 +191,12 @@ class Asker:
     def _headers(self, question: Question, content_sha256: str) -> dict[str, str]:
         """Return the header that signs a request, with a challenge that is fresh enough."""
         if self._signer is None or time.monotonic() > self._signer_until:
-            response = self._http.get("/v1/challenge", extensions={"trace": self._trace})
+            path, trace = "/v1/challenge", {"trace": self._trace}
+            with self._http.stream("GET", path, extensions=trace) as coming:
+                response = bounded(coming, path)
             if response.status_code != 200:
                 raise error_of(response)
-            self._signer = Signer(self._key, read_answer(lambda: str(response.json()["challenge"])))
+            self._signer = Signer(self._key, table(response.content, CHALLENGE)["challenge"])
             self._signer_until = time.monotonic() + CHALLENGE_S
         return {HEADER: self._signer.header(question, content_sha256=content_sha256)}
 
@@ -215,30 +233,20 @@ class Asker:
 def error_of(response: httpx.Response) -> HubError:
     """Return what the hub, or a proxy in between, said."""
     try:
-        fields: Mapping[str, Any] = response.json()
-        reason, words = str(fields["reason"])[:40], str(fields["error"])[:500]
-    except (ValueError, KeyError, TypeError):
+        reason, words = error_words(response.content)
+    except HubError:
         reason, words = "unreachable", f"Something answered {response.status_code}, not the hub."
     wait = response.headers.get("retry-after", "0")
     return HubError(
         reason,
         words,
         status=response.status_code,
-        retry_after_s=float(min(3600, int(wait))) if wait.isascii() and wait.isdigit() else 0.0,
+        retry_after_s=float(min(3600, int(wait[:9]))) if _is_number(wait) else 0.0,
     )
 
 
-def read_answer(get: Callable[[], _Found]) -> _Found:
-    """Read an answer of the hub; one that cannot be read came from something else."""
-    try:
-        return get()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(
-            "unreachable",
-            "An answer of the hub cannot be read: something in between may have changed it. "
-            "Nothing was lost. The site's IT: look at the proxy.",
-            status=502,
-        ) from error
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _is_told(failures: int) -> bool:

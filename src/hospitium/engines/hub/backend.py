@@ -102,6 +102,15 @@ class Backend(Protocol):
     def stored_answer(self, site_id: str, sha256: str) -> StoredAnswer | None:
         """Return an answer of this site that was taken, by the SHA-256 of its statement."""
 
+    def conflicts(self, site_id: str) -> list[tuple[str, str]]:
+        """Return place and SHA-256 of what this site sent for places that were taken.
+
+        The place of a statement is the nonce of its task.
+        """
+
+    def conflicting(self, site_id: str, place: str, sha256: str) -> bytes:
+        """Return the bytes of such a statement; empty for a chunk, whose bytes are not kept."""
+
     def close(self) -> None:
         """Let go of files; what is stored stays. Safe to call twice."""
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import httpx
 
-from hospitium.engines.hub.asking import Asker, StoppedError, error_of, read_answer
+from hospitium.engines.hub import hearing
+from hospitium.engines.hub.asking import Asker, StoppedError, error_of
 from hospitium.engines.hub.connection import Connection
 from hospitium.engines.hub.pace import Pace
+from hospitium.engines.hub.polling import PollLength
 from hospitium.engines.hub.requests import Question
 from hospitium.engines.hub.uploading import Uploader
 from hospitium.errors import CorruptedError, HubError
@@ -56,13 +58,26 @@ class _Download:
             self.sha256 = hashlib.file_digest(file, "sha256")
             self.size = file.tell()
 
-    def add(self, blocks: Iterable[bytes]) -> None:
-        """Append what arrives."""
+    def add(self, blocks: Iterable[bytes], *, most: int) -> None:
+        """Append what arrives; what is beyond the size that was agreed is not written.
+
+        Raises:
+            CorruptedError: More came. What was there is deleted.
+        """
         with self.path.open("ab", buffering=0) as file:
             for block in blocks:
+                if self.size + len(block) > most:
+                    break
                 file.write(block)
                 self.sha256.update(block)
                 self.size += len(block)
+            else:
+                return
+        self.path.unlink()
+        raise CorruptedError(
+            f"{self.path.stem[:12]}…: more than the {most} bytes of the task came from the hub. "
+            "They were deleted. The site asks again; if it lasts, tell the coordinator."
+        )
 
 
 class HubClient:
@@ -88,6 +103,7 @@ class HubClient:
         self._connection = connection
         self._asker = Asker(connection, key=key, stop=stop, log=log, pace=pace)
         self._uploader = Uploader(self._asker, chunk_bytes=connection.chunk_bytes)
+        self._polls = PollLength(log, stop=stop)
 
     def close(self) -> None:
         """Close the connections; safe to call twice."""
@@ -100,19 +116,27 @@ class HubClient:
     # --- tasks and answers ----------------------------------------------------------------------
 
     def tasks(self, *, after: int, wait_s: int) -> list[Waiting]:
-        """Return this site's open tasks after a number; wait for one, at most so long."""
-        response = self._asker.ask(
-            Question(method="GET", path="/v1/tasks", query=f"after={after}&wait={wait_s}"),
-            timeout_s=wait_s + self._connection.timeout_s,
-        )
+        """Return this site's open tasks after a number; wait for one, at most so long.
+
+        Where something in between cuts long polls, shorter ones are asked for.
+        """
+
+        def once() -> httpx.Response:
+            wait = self._polls.of(wait_s)
+            query = f"after={after}&wait={wait}"
+            with self._polls.watched(wait):
+                return self._asker.once(
+                    Question(method="GET", path="/v1/tasks", query=query),
+                    timeout_s=wait + self._connection.timeout_s,
+                )
+
+        response = self._asker.again(once)
         if response.status_code == 204:
             return []
-        return read_answer(
-            lambda: [
-                Waiting(n=int(row["n"]), envelope=str(row["envelope"]).encode())
-                for row in response.json()["tasks"]
-            ]
-        )
+        return [
+            Waiting(n=row["n"], envelope=row["envelope"].encode())
+            for row in hearing.table(response.content, hearing.TASKS)["tasks"]
+        ]
 
     def send(self, statement: bytes) -> bytes:
         """Hand in a statement that has no file; return the receipt."""
@@ -162,7 +186,7 @@ class HubClient:
         """Bring an enrolment request, which its own keys sign; return the digest that came in."""
         question = Question(method="POST", path="/v1/enrolments")
         response = self._asker.ask(question, content=request, is_signed=False)
-        return read_answer(lambda: str(response.json()["request"]))
+        return str(hearing.table(response.content, hearing.ENROLMENT)["request"])
 
     def members(self, *, after: int) -> list[bytes]:
         """Return the signed member lists of later epochs, in order."""
@@ -178,15 +202,16 @@ class HubClient:
 
     def beat(self, beat: bytes) -> dict[str, Any]:
         """Say how this site is; return the coordinator's time and what it thinks of the site."""
-        return _table(self._post("/v1/heartbeat", beat))
+        return hearing.table(self._post("/v1/heartbeat", beat).content, hearing.BEAT)
 
     def standing(self) -> dict[str, Any]:
         """Return what the coordinator thinks of this site."""
-        return _table(self._asker.ask(Question(method="GET", path="/v1/standing")))
+        response = self._asker.ask(Question(method="GET", path="/v1/standing"))
+        return hearing.table(response.content, hearing.STANDING)
 
     def echo(self, content: bytes) -> dict[str, Any]:
         """Send bytes; return how many the hub got, and their SHA-256: ``bytes``, ``sha256``."""
-        return _table(self._post("/v1/echo", content))
+        return hearing.table(self._post("/v1/echo", content).content, hearing.ECHO)
 
     def echo_back(self, size_bytes: int) -> bytes:
         """Return so many bytes of the hub's."""
@@ -199,7 +224,7 @@ class HubClient:
 
     def _envelopes(self, path: str, name: str, *, query: str = "") -> list[bytes]:
         response = self._asker.ask(Question(method="GET", path=path, query=query))
-        return read_answer(lambda: [str(text).encode() for text in response.json()[name]])
+        return hearing.envelopes(response.content, name)
 
     def _fetch_rest(self, sha256: str, download: _Download, size_bytes: int) -> None:
         """Fetch what is missing of a blob; keeps what came if the connection breaks."""
@@ -209,12 +234,7 @@ class HubClient:
             if response.status_code == 200 and download.size:
                 raise httpx.RemoteProtocolError("a range was asked for and the whole was sent")
             if response.status_code not in (200, 206):
-                response.read()
-                raise error_of(response)
-            download.add(self._asker.blocks(response, _BLOCK_BYTES))
+                raise error_of(hearing.bounded(response, question.path))
+            download.add(self._asker.blocks(response, _BLOCK_BYTES), most=size_bytes)
         if download.size < size_bytes:
             raise httpx.RemoteProtocolError("the blob ended early")
-
-
-def _table(response: httpx.Response) -> dict[str, Any]:
-    return read_answer(lambda: dict(response.json()))

@@ -76,6 +76,7 @@ def open_http(connection: Connection) -> httpx.Client:
             proxy=connection.proxy,
             timeout=connection.timeout_s,
             follow_redirects=False,
+            headers={"accept-encoding": "identity"},
         )
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(

@@ -5,32 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hospitium.engines.hub.backend import Backend
+from hospitium.engines.hub.cosigning import Cosigning
 from hospitium.engines.hub.messages import Ask, Reply, nonce_of
+from hospitium.engines.hub.openers import Openers
 from hospitium.engines.hub.requests import Member
 from hospitium.errors import CorruptedError, EngineError, UpdateError
 from hospitium.state import durable
 from hospitium.state.hub_store import OpenTask, StoredAnswer
-from hospitium.state.store import Store
-from hospitium.types import Answer, LeftOut, Task, Update
+from hospitium.state.store import SEALED, Store
+from hospitium.types import Answer, Json, LeftOut, Params, Task, Update
 from hospitium.wire import blob
+from hospitium.wire.blob import Manifest
+from hospitium.wire.canonical import digest
 from hospitium.wire.envelope import decode_update, encode_task
 from hospitium.wire.sealing import RunKey, open_sealed, sealed_bytes
 from hospitium.wire.signing import SigningKey
 
 WAIT_S = 0.5
 """Longest wait without a look at whether the engine was closed."""
-
-NUM_OPENERS = 2
-"""How many files are opened at a time, while others are added up."""
-
-LOOK_S = 0.02
-"""Time between two looks for what has arrived, while something is being opened."""
 
 
 class HubEngine:
@@ -39,18 +35,22 @@ class HubEngine:
     A deadline runs from the moment a task is put. A task that is asked again after a crash is the
     same task: what a site had handed in meanwhile is taken, and what it has on disk fits.
 
-    A sealed file stays in the backend until the next task of the run is put; what was in it is
-    written to the store's ``incoming``, and anew whenever the answer is looked at again.
+    A sealed file stays in the backend until the next task of the run is put, and gets a second name
+    in the store's ``incoming``, under which the ledger takes it over; what is in it is opened in
+    memory only.
 
     Args:
         backend: Where the hub keeps what is on its way.
         members: The sites; looked up each time, so that a revoked site is no longer asked.
         key: The coordinator's signing key: it signs tasks.
-        store: The run's store: params are linked from it, updates are moved into it.
+        store: The run's store: params are linked from it, updates are moved into it; it is given
+            the run's key.
         on_close: Called once at the end; it stops what was started for this engine.
         sites: Says which members are asked; None: all of them.
         members_digest: Says the digest of the member list in force, which each site compares.
         run_key: The run's key: updates come sealed to it; None: they are not sealed.
+        cosigning: The run's log: tasks carry it, updates come with a cosignature of it; None: there
+            is none, as in a simulation.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class HubEngine:
         sites: Callable[[], Collection[str]] | None = None,
         members_digest: Callable[[], str] = lambda: "",
         run_key: RunKey | None = None,
+        cosigning: Cosigning | None = None,
     ) -> None:
         self._backend = backend
         self._members = members
@@ -73,7 +74,9 @@ class HubEngine:
         self._sites = sites
         self._members_digest = members_digest
         self._run_key = run_key
-        self._num_selected: dict[int, int] = {}
+        store.open_with(run_key)
+        self._cosigning = cosigning
+        self._selected: dict[int, list[str]] = {}
         self._closed = threading.Event()
 
     def select(self, *, round_number: int) -> Sequence[str]:
@@ -81,7 +84,7 @@ class HubEngine:
         chosen = set(self._members)
         if self._sites is not None:
             chosen &= set(self._sites())
-        self._num_selected = {round_number: len(chosen)}
+        self._selected = {round_number: sorted(chosen)}
         return sorted(chosen)
 
     def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
@@ -95,25 +98,27 @@ class HubEngine:
         waiting = set(asked)
         until = time.monotonic() + deadline_s
         nonce = self._put(task, sorted(asked), deadline_s=deadline_s)
-        openers = ThreadPoolExecutor(NUM_OPENERS, thread_name_prefix="open")
+        opening = Openers(lambda stored: self._answer(task, stored))
         try:
-            after, opening = 0, _Opening()
+            after = 0
             while waiting and ((left_s := until - time.monotonic()) > 0 or opening):
                 wait_s = 0.0 if opening else min(left_s, WAIT_S)
                 for stored in self._backend.answers(nonce, after=after, wait_s=wait_s):
                     after = stored.n
                     if stored.site_id in waiting and left_s > 0:
-                        opening.add(stored.site_id, openers.submit(self._answer, task, stored))
+                        opening.add(stored)
                 self._require_open()
                 for site_id, answer in opening.done():
                     if answer is not None and site_id in waiting:
                         waiting.discard(site_id)
                         yield answer
                     del answer
+            if self._cosigning is not None:
+                self._cosigning.keep_conflicts(self._backend, nonce, site_ids=asked)
             for site_id in sorted(waiting):
                 yield LeftOut(site_id=site_id, reason="deadline")
         finally:
-            openers.shutdown(cancel_futures=True)
+            opening.close()
             if not self._closed.is_set():
                 self._backend.withdraw(nonce, site_ids=asked)
 
@@ -146,7 +151,12 @@ class HubEngine:
         nonce = nonce_of(envelope, key=self._key, run_key=run_key)
         size = blob.size_of(manifest)
         members_digest = self._members_digest()
-        num_sites = self._num_selected.get(task.round_number, len(site_ids))
+        sites = self._selected.get(task.round_number, sorted(site_ids))
+        openings: Mapping[str, bytes] = {}
+        if self._cosigning is not None:
+            openings = self._cosigning.begin(
+                task, sites=sites, members_digest=members_digest, site_ids=site_ids
+            )
         tasks = [
             OpenTask(
                 run_id=task.run_id,
@@ -160,8 +170,9 @@ class HubEngine:
                     blob_bytes=size,
                     deadline_s=deadline_s,
                     members_digest=members_digest,
-                    num_sites=num_sites,
+                    num_sites=len(sites),
                     run_key=run_key,
+                    opening=openings.get(site_id, b""),
                 ).signed(self._key),
                 blob=task.base_digest,
                 upload_bytes=self._upload_bytes(size) if task.purpose == "train" else 0,
@@ -184,7 +195,10 @@ class HubEngine:
             reply = Reply.opened(stored.statement, key=member.signing_key)
             if reply.kind == "error":
                 return LeftOut(site_id=stored.site_id, reason=f"error: {_words(reply.content)}")
-            return self._update(task, stored, reply)
+            evidence: Mapping[str, Json] = {}
+            if self._cosigning is not None:
+                evidence = self._cosigning.evidence(stored, reply, key=member.signing_key)
+            return replace(self._update(task, stored, reply), evidence=evidence)
         except UpdateError as error:
             return LeftOut(site_id=stored.site_id, reason=error.reason)
         except FileNotFoundError:
@@ -207,66 +221,43 @@ class HubEngine:
             return update
         if not stored.found:
             raise UpdateError("header", f"{stored.site_id} sent no file with its update.")
-        path, found = self._opened(stored, reply, promised=promised)
+        received = self._backend.received(stored)
+        manifest = blob.manifest_of(task.params)
         try:
-            delta = blob.read(path, manifest=blob.manifest_of(task.params))
+            delta, found = self._opened(received, stored, reply, manifest=manifest)
         except CorruptedError as error:
-            with suppress(OSError):
-                path.unlink()
             raise UpdateError(
                 "header", f"{stored.site_id} sent a file that is not its model's."
             ) from error
         if found != promised:
-            del delta  # Windows deletes no file that is mapped
-            if reply.sealed:
-                with suppress(OSError):
-                    path.unlink()
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
-        return replace(update, delta=delta, path=str(path))
+        if reply.sealed:
+            received = self._linked(received, stored.site_id, f"{promised}.{digest(reply.content)}")
+        return replace(update, delta=delta, path=str(received))
 
-    def _opened(self, stored: StoredAnswer, reply: Reply, *, promised: str) -> tuple[Path, str]:
-        """Return the file of the change as it is read, and its SHA-256; a sealed one is opened."""
-        received = self._backend.received(stored)
+    def _linked(self, received: Path, site_id: str, name: str) -> Path:
+        """Give a sealed file the name under which the ledger takes it over; the backend's stays."""
+        path = durable.make_folder(self._store.incoming / site_id) / f"{name}{SEALED}"
+        durable.link(received, path)
+        return path
+
+    def _opened(
+        self, received: Path, stored: StoredAnswer, reply: Reply, *, manifest: Manifest
+    ) -> tuple[Params, str]:
+        """Return the change and the SHA-256 of its file: mapped, or opened in memory."""
         if bool(reply.sealed) != (self._run_key is not None):
             raise UpdateError(
                 "fields", f"{stored.site_id} sent a file that is not sealed as the task says."
             )
         if self._run_key is None:
-            return received, stored.found
+            return blob.read(received, manifest=manifest), stored.found
         if stored.found != reply.sealed:
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
-        folder = durable.make_folder(self._store.incoming / stored.site_id)
-        path = folder / f"{promised}.safetensors"
-        key, envelope = self._run_key, reply.content
-        with received.open("rb") as sealed:
-            found = durable.write_atomically(
-                path, lambda file: open_sealed(sealed, file, key=key, envelope=envelope), sync=False
+        with received.open("rb") as file:
+            content, found = open_sealed(
+                file, key=self._run_key, envelope_digest=digest(reply.content)
             )
-        return path, found
-
-
-class _Opening:
-    """Answers that are being opened; what was taken out is not held on to: it is a mapped file."""
-
-    def __init__(self) -> None:
-        self._sites: dict[Future[Answer | None], str] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._sites)
-
-    def add(self, site_id: str, future: Future[Answer | None]) -> None:
-        """Take one on."""
-        self._sites[future] = site_id
-
-    def done(self) -> Iterator[tuple[str, Answer | None]]:
-        """Wait a moment for one to be done, and take it out."""
-        ready, _ = wait(self._sites, timeout=LOOK_S, return_when=FIRST_COMPLETED)
-        while ready:
-            future = ready.pop()
-            site_id = self._sites.pop(future)
-            result = [future.result()]
-            del future
-            yield site_id, result.pop()
+        return blob.arrays(content, name=received.name, manifest=manifest), found
 
 
 def _words(content: bytes) -> str:

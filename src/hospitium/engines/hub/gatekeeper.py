@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hospitium.engines.hub.errors import error_response
 from hospitium.engines.hub.limits import Crowd, Limits, Meter
+from hospitium.engines.hub.refusals import Refusals
 from hospitium.engines.hub.requests import HEADER, Caller, Question, Verifier
 from hospitium.errors import HospitiumError, HubError
 from hospitium.state.uploads import MAX_CHUNK_BYTES
@@ -32,10 +33,17 @@ class Gatekeeper:
         verifier: Says who signed.
         limits: What a caller may do.
         is_enrolling: Whether there is a desk that takes enrolment requests.
+        refusals: Where it is noted who was refused what.
     """
 
     def __init__(
-        self, app: ASGIApp, *, verifier: Verifier, limits: Limits, is_enrolling: bool = False
+        self,
+        app: ASGIApp,
+        *,
+        verifier: Verifier,
+        limits: Limits,
+        is_enrolling: bool = False,
+        refusals: Refusals | None = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
@@ -47,12 +55,15 @@ class Gatekeeper:
         self._bytes = Meter(per_s=limits.bytes_per_day / DAY_S, burst=limits.bytes_per_day)
         self._crowd = Crowd(at_once=limits.at_once)
         self._enrolling = Crowd(at_once=ENROLLING_AT_ONCE)
+        self._refusals = refusals or Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it here."""
         if scope["type"] != "http":
             return
         address = str((scope.get("client") or ("unknown",))[0])
+        line = f"{scope['method']} {scope['path']}"
+        send = self._refusals.watching(send, who=lambda: _who(scope, address), question=line)
         try:
             question, size = self._measure(scope)
             if question == _CHALLENGE:
@@ -106,6 +117,12 @@ class Gatekeeper:
             self._bytes.take(_name(caller), size)
         else:
             self._unsigned.take(_name(caller))
+
+
+def _who(scope: Scope, address: str) -> str:
+    """Return who asks, as it is noted: the site that signed, or else the address."""
+    caller = scope.get("hospitium.caller")
+    return address if caller is None else _name(caller)
 
 
 def _name(caller: Caller) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -166,6 +163,10 @@ class LocalBackend:
         """Return place and SHA-256 of what a site sent for places that were taken."""
         return self._store.conflicts(site_id)
 
+    def conflicting(self, site_id: str, place: str, sha256: str) -> bytes:
+        """Return the bytes of a statement that was refused as a conflict."""
+        return self._store.conflicting(site_id, place, sha256)
+
     def close(self) -> None:
         """Close the database."""
         for store in (*self._lost, self._store):
@@ -180,7 +181,8 @@ class LocalBackend:
 
     def _put(self, tasks: Sequence[OpenTask], blob: Path) -> None:
         for digest in sorted({task.blob for task in tasks}):
-            self._link(blob, self._blob(digest))
+            if not self._blob(digest).exists():
+                durable.link(blob, self._blob(digest))
         for run_id, nonce in sorted({(task.run_id, task.nonce) for task in tasks}):
             self._forget(run_id, but=nonce)
         self._store.put_tasks(tasks)
@@ -211,19 +213,6 @@ class LocalBackend:
     def _blob(self, digest: str) -> Path:
         assert len(digest) == 64 and digest.isalnum(), digest
         return self._blobs / f"{digest}.safetensors"
-
-    def _link(self, path: Path, target: Path) -> None:
-        """Give a file a second name; a folder on another file system gets a copy."""
-        with durable.storage_errors(target):
-            if target.exists():
-                return
-            try:
-                os.link(path, target)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-                    raise
-                shutil.copyfile(path, target.with_suffix(".part"))
-                target.with_suffix(".part").replace(target)
 
     def _delete_unused_blobs(self) -> None:
         """Delete the blobs that no open task names."""

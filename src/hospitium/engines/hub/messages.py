@@ -8,16 +8,18 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from hospitium.errors import UpdateError
 from hospitium.wire.canonical import canonical_json, digest
-from hospitium.wire.signing import SigningKey, VerifyKey, dsse_sign, dsse_verify
+from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload, dsse_sign, dsse_verify
 
 TASK_TYPE = "application/vnd.hospitium.task+json"
 ANSWER_TYPE = "application/vnd.hospitium.answer+json"
 RECEIPT_TYPE = "application/vnd.hospitium.receipt+json"
+MAX_CHECKPOINT = 1 << 10
+"""Characters of a signed checkpoint; an honest one has some 300."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,9 @@ class Ask:
         num_sites: How many sites were chosen for this round.
         run_key: Public key of the run, hexadecimal, to which the update's file is sealed; "" where
             it is not sealed.
+        opening: What it carries of the coordinator's log, as `opening.Opening` has it; empty where
+            there is no log, as in a simulation.
+        envelope: The signed bytes that it was read from; empty before.
     """
 
     site_id: str
@@ -45,6 +50,8 @@ class Ask:
     members_digest: str
     num_sites: int
     run_key: str
+    opening: bytes = b""
+    envelope: bytes = field(default=b"", compare=False, repr=False)
 
     def signed(self, key: SigningKey) -> bytes:
         """Return these fields, signed by the coordinator."""
@@ -57,6 +64,7 @@ class Ask:
                 "members_digest": self.members_digest,
                 "nonce": self.nonce,
                 "num_sites": self.num_sites,
+                "opening": base64.b64encode(self.opening).decode(),
                 "run_key": self.run_key,
                 "site_id": self.site_id,
                 "task": base64.b64encode(self.task).decode(),
@@ -85,6 +93,8 @@ class Ask:
             members_digest=fields["members_digest"],
             num_sites=fields["num_sites"],
             run_key=fields["run_key"],
+            opening=base64.b64decode(fields["opening"]),
+            envelope=envelope,
         )
 
 
@@ -98,18 +108,25 @@ class Reply:
         content: The envelope's bytes, or the words in UTF-8.
         sealed: SHA-256 of the sealed file that goes with it; "" where its file is not sealed, or
             there is none. The envelope names what is inside.
+        cosignature: Of the coordinator's log and what it asked, as `hospitium.wire.cosignatures`
+            has it; empty for words, and where no log was shown.
+        checkpoint: Of the site's own log, signed; "" where it keeps none.
     """
 
     kind: Literal["update", "error"]
     nonce: str
     content: bytes
     sealed: str = ""
+    cosignature: bytes = b""
+    checkpoint: str = ""
 
     def signed(self, key: SigningKey) -> bytes:
         """Return these fields, signed by the site; the same bytes each time."""
         payload = canonical_json(
             {
+                "checkpoint": self.checkpoint,
                 "content": base64.b64encode(self.content).decode(),
+                "cosignature": base64.b64encode(self.cosignature).decode(),
                 "kind": self.kind,
                 "nonce": self.nonce,
                 "sealed": self.sealed,
@@ -132,6 +149,8 @@ class Reply:
             nonce=fields["nonce"],
             content=base64.b64decode(fields["content"]),
             sealed=fields["sealed"],
+            cosignature=base64.b64decode(fields["cosignature"]),
+            checkpoint=fields["checkpoint"],
         )
 
 
@@ -167,6 +186,11 @@ class Receipt:
         if (fields["site_id"], fields["statement"]) != (site_id, digest(statement)):
             raise UpdateError("identity", "A receipt for something else was refused.")
         return cls(site_id=site_id, statement=fields["statement"], index=fields["index"])
+
+
+def is_update(statement: bytes) -> bool:
+    """Whether a site's statement, which was verified before, answers with an update."""
+    return b'"kind":"update"' in dsse_payload(statement)
 
 
 def nonce_of(task: bytes, *, key: SigningKey, run_key: str = "") -> str:
@@ -231,12 +255,15 @@ _ASK: Mapping[str, Callable[[Any], bool]] = {
     "members_digest": _is_digest_or_none,
     "nonce": _is_digest,
     "num_sites": _is_count,
+    "opening": _is_base64,
     "run_key": _is_digest_or_none,
     "site_id": lambda value: isinstance(value, str),
     "task": _is_base64,
 }
 _REPLY: Mapping[str, Callable[[Any], bool]] = {
+    "checkpoint": lambda value: isinstance(value, str) and len(value) <= MAX_CHECKPOINT,
     "content": _is_base64,
+    "cosignature": _is_base64,
     "nonce": _is_digest,
     "sealed": _is_digest_or_none,
 }

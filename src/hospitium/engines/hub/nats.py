@@ -222,6 +222,10 @@ class NatsBackend:
         """Return place and SHA-256 of what a site sent for places that were taken."""
         return self._ask(lambda: self._tasks.conflicts(site_id))
 
+    def conflicting(self, site_id: str, place: str, sha256: str) -> bytes:
+        """Return the bytes of a statement that was refused as a conflict."""
+        return self._ask(lambda: self._tasks.conflicting(site_id, place, sha256))
+
     def close(self) -> None:
         """Disconnect; safe to call twice."""
         self._link.close()

@@ -181,6 +181,12 @@ class NatsTasks:
         words = [self._streams.words(subject) for subject in listing.subjects]
         return sorted((place, sha256) for _, _, place, sha256 in words)
 
+    async def conflicting(self, site_id: str, place: str, sha256: str) -> bytes:
+        """Return the bytes of something that was refused as a conflict; empty for none."""
+        subject = self._streams.subject("conflict", site_id, place, sha256)
+        found = await self._streams.get(ANSWERS, subject)
+        return b"" if found is None else found.data
+
 
 def _data(item: OpenTask | StoredAnswer, **more: int) -> bytes:
     """Return a task or an answer as it is stored; its number is the message's."""

@@ -7,7 +7,6 @@ from the hub, from a proxy in between, or from nobody.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import ssl
 import time
@@ -21,7 +20,9 @@ from typing import Any
 
 import httpx
 
+from hospitium.engines.hub.hearing import bounded, parsed
 from hospitium.engines.hub.requests import HEADER, Question, Signer
+from hospitium.errors import HubError
 from hospitium.wire.signing import SigningKey
 
 NO_TASK = (1 << 53) - 1
@@ -155,9 +156,13 @@ class HubProbe:
     ) -> Answer:
         begun = time.monotonic()
         try:
-            response = self._http.request(
+            with self._http.stream(
                 method, path, content=content, headers=headers, timeout=timeout_s or self._timeout_s
-            )
+            ) as coming:
+                response = bounded(coming, path.partition("?")[0])
+        except HubError as error:
+            took_s = time.monotonic() - begun
+            return Answer(status=0, words=str(error), seconds=took_s, fields={})
         except httpx.TransportError as error:
             took_s = time.monotonic() - begun
             words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -167,8 +172,8 @@ class HubProbe:
 
 def _answer(response: httpx.Response, *, seconds: float) -> Answer:
     fields: Any = {}
-    with suppress(ValueError):
-        fields = json.loads(response.content)
+    with suppress(HubError):
+        fields = parsed(response.content)
     fields = fields if isinstance(fields, dict) else {}
     date = None
     with suppress(ValueError, TypeError):

@@ -136,7 +136,7 @@ class UploadRoutes:
         allowed = self._backend.upload_bytes(caller.site_id)
         if not allowed:
             raise not_found()
-        if shape.total_bytes > allowed + MAX_CHUNK_BYTES:
+        if shape.total_bytes > allowed:
             raise HubError("size", "The file is larger than any that was asked for.", status=413)
         sha256 = bytes.fromhex(caller.content_sha256)
         self._backend.put_chunk(caller.site_id, upload_id, shape, index, pieces, sha256=sha256)

@@ -1,7 +1,7 @@
 """The hub as a server: uvicorn over TLS in a thread of the coordinator's process.
 
-A connection is given up that says nothing for long, before its first request too, and an address
-may hold only so many. When the server stops, nothing of it is left open.
+A connection is given up that says nothing for long, or whose next request comes too slowly, and an
+address may hold only so many. When the server stops, nothing of it is left open.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -23,7 +24,7 @@ from hospitium.errors import EngineError
 START_S = 30.0
 MAX_HEAD_BYTES = 16 << 10
 HEAD_S = 30.0
-"""How long the head of a connection's first request may take."""
+"""How long the head of a request may take, or what is left of a body that was answered already."""
 
 GOODBYE_S = 0.05
 """How long an idle peer has to close its side of TLS when the server stops."""
@@ -44,7 +45,7 @@ class Tls:
 
 
 class _Connection(H11Protocol):
-    """A connection that must begin to ask soon."""
+    """A connection that must have asked soon after it has begun to."""
 
     held: Counter[str]
     head_s: float
@@ -57,9 +58,18 @@ class _Connection(H11Protocol):
         address = str(self.client and self.client[0])
         self.held[address] += 1
         self._address = address
-        self._clock = self.loop.call_later(self.head_s, self._give_up)
+        self._clock = self.loop.call_later(self.head_s, self.transport.abort)
         if self.held[address] > self.per_address:
             transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Let the clock run while a request is half there; one byte more does not turn it back."""
+        super().data_received(data)
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if not is_answered or not self._is_halfway():
+            self._clock.cancel()
+        elif self._clock.cancelled():
+            self._clock = self.loop.call_later(self.head_s, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -75,9 +85,9 @@ class _Connection(H11Protocol):
         if self.transport.is_closing():
             self.loop.call_later(GOODBYE_S, self.transport.abort)
 
-    def _give_up(self) -> None:
-        if self.cycle is None:
-            self.transport.abort()
+    def _is_halfway(self) -> bool:
+        """Whether more must come before the next request can be answered."""
+        return self.conn.their_state is not h11.IDLE or bool(self.conn.trailing_data[0])
 
 
 class HubServer:
@@ -88,7 +98,7 @@ class HubServer:
         tls: Certificate and key; there is no way to serve without them.
         host: Address to listen at.
         port: Port to listen at; 0 takes a free one, and `port` says which.
-        head_s: How long the head of a connection's first request may take.
+        head_s: How long the head of a request may take.
         per_address: Connections that one address may hold.
     """
 

@@ -15,18 +15,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hospitium.engines.hub.agreed import Approved, LaterError, agreed
-from hospitium.engines.hub.answers import Kept
+from hospitium.engines.hub.agreed import Approved, LaterError, agreed, task_of
 from hospitium.engines.hub.client import Connection, HubClient, StoppedError, Waiting
-from hospitium.engines.hub.messages import Ask, Receipt, Reply
+from hospitium.engines.hub.handing_in import HandingIn
+from hospitium.engines.hub.messages import Ask
 from hospitium.engines.hub.pace import Pace
-from hospitium.engines.hub.site_work import Rules, Workbench, error_words, promised_blob
+from hospitium.engines.hub.site_work import Rules, Workbench, error_words
+from hospitium.engines.hub.telling import Telling
+from hospitium.engines.hub.watching import Seen, Watch
+from hospitium.engines.hub.witness import Witness, public_words
 from hospitium.engines.workers import WorkerPool
-from hospitium.errors import EngineError, HospitiumError, HubError, SiteError, UpdateError
+from hospitium.errors import (
+    EngineError,
+    HospitiumError,
+    HubError,
+    SiteError,
+    TrustError,
+    UpdateError,
+)
 from hospitium.site.condition import Condition
-from hospitium.site.egress import RECORD, Departures
+from hospitium.site.egress import Egress
+from hospitium.site.record import local_egress
 from hospitium.state import durable
-from hospitium.wire.envelope import decode_task
 from hospitium.wire.signing import SigningKey, VerifyKey
 
 __all__ = ["MAX_WAIT_S", "Approved", "Rules", "SiteKeys", "SiteLoop"]
@@ -56,7 +66,7 @@ class SiteLoop:
         site_id: What this site is called.
         keys: Its keys.
         connection: How to reach the hub.
-        folder: Its own state: answers, models, ``egress.jsonl``, ``site.log``.
+        folder: Its own state: answers, models, ``site.log``.
         pool: Where tasks are answered, in processes without keys.
         approved: Says what was agreed under a plan's digest; None, or a `SiteError` with one of
             `REFUSALS`: nothing; the task is refused.
@@ -64,6 +74,9 @@ class SiteLoop:
         condition: Told how it goes.
         pace: How fast the line may be used.
         wait_s: Length of a long poll.
+        say: Told in a line when a task came, and what was done and sent; it stays at the site.
+        egress: The way out, with the record of what left; None: a record in the folder.
+        watch: What this site saw of the coordinator's logs; None in a simulation, without a log.
     """
 
     def __init__(
@@ -79,6 +92,9 @@ class SiteLoop:
         condition: Condition | None = None,
         pace: Pace | None = None,
         wait_s: int = MAX_WAIT_S,
+        say: Callable[[str], None] = lambda text: None,
+        egress: Egress | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._site_id = site_id
         self._keys = keys
@@ -87,12 +103,26 @@ class SiteLoop:
         self._approved = approved
         self._rules = rules or Rules()
         self._condition = condition or Condition(folder)
-        self._departures = Departures(folder / RECORD)
+        egress = egress or local_egress(
+            folder, site_id=site_id, key=keys.signing, destination=connection.url
+        )
+        self._witness = Witness(watch, egress=egress, key=keys.signing)
         self._pace = pace or Pace()
         self._wait_s = wait_s
+        self._telling = Telling(say)
         self._stop = threading.Event()
         self._bench = Workbench(
             site_id=site_id, folder=folder, pool=pool, rules=self._rules, stop=self._stop
+        )
+        self._handing_in = HandingIn(
+            site_id=site_id,
+            coordinator=keys.coordinator,
+            egress=egress,
+            witness=self._witness,
+            answers=self._bench.answers,
+            condition=self._condition,
+            telling=self._telling,
+            log=self._log,
         )
         self._asks: queue.Queue[tuple[int, Ask] | None] = queue.Queue()
         self._in_line: set[int] = set()
@@ -231,11 +261,14 @@ class SiteLoop:
         """Answer a task from disk, or by working, within what was agreed; then hand it in."""
         if self._rules.closed():
             raise LaterError
+        seen: Seen | None = None
         try:
             approved = agreed(ask, self._approved)
-            task = decode_task(ask.task, params={})
+            task = task_of(ask)
             self._condition.note(round_number=task.round_number)
+            seen = self._witness.look(ask, task, approved.plan)
             kept = self._bench.answers.find(ask.task, run_key=ask.run_key)
+            self._telling.begun(task, approved, kept)
             if kept is None:
                 self._condition.note(state="training")
                 kept = self._bench.make(client, ask, task, approved)
@@ -243,51 +276,19 @@ class SiteLoop:
         except SiteError as error:
             self._condition.failed(error)
             kept = error_words(error.public)
-        finally:
-            self._condition.note(state="waiting")
-        self._hand_in(client, ask, kept)
-
-    def _hand_in(self, client: HubClient, ask: Ask, kept: Kept) -> None:
-        reply = Reply(kind=kept.kind, nonce=ask.nonce, content=kept.content, sealed=kept.sealed)
-        statement = reply.signed(self._keys.signing)
-        self._condition.note(state="sending")
-        self._record(ask, kept)
-        try:
-            if kept.file is None:
-                receipt = client.send(statement)
-            else:
-                receipt = client.upload(kept.file, kept.sha256, statement)
-        except HubError as error:
+        except TrustError as error:
             self._condition.failed(error)
-            self._log(f"the hub did not take an answer ({error.reason}): {error}")
-            return
+            self._log(f"a task was not answered ({error.reason}): {error}")
+            kept = error_words(public_words(error))
         finally:
             self._condition.note(state="waiting")
-        Receipt.opened(
-            receipt, key=self._keys.coordinator, site_id=self._site_id, statement=statement
-        )
-        self._bench.answers.receipted(ask.task, receipt)
-        if kept.kind == "update":
-            self._condition.passed()
-
-    def _record(self, ask: Ask, kept: Kept) -> None:
-        """Record what leaves now and was not recorded when it was made: words, a sealed file."""
-        if kept.kind == "error":
-            words = kept.content.decode(errors="replace")
-            self._departures.message("error", kept.content, public=words, nonce=ask.nonce)
-        elif kept.file is not None and kept.sealed:
-            size = kept.file.stat().st_size
-            plain = promised_blob(kept.content)
-            self._departures.file("sealed_update", kept.sealed, size, content_sha256=plain)
+        self._handing_in.hand_in(client, ask, kept, seen)
 
     def _client(self) -> HubClient:
         client = HubClient(
-            self._connection,
-            key=self._keys.request,
-            stop=self._stop,
-            log=self._log,
+            self._connection, key=self._keys.request, stop=self._stop, log=self._log,
             pace=self._pace,
-        )
+        )  # fmt: skip
         self._clients.append(client)
         return client
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hospitium.engines.hub.agreed import Approved, LaterError
 from hospitium.engines.hub.answers import Answers, Kept
 from hospitium.engines.hub.client import HubClient, StoppedError
-from hospitium.engines.hub.messages import Ask
+from hospitium.engines.hub.messages import Ask, Reply
+from hospitium.engines.site_worker import read_reply
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
-from hospitium.errors import SiteError
+from hospitium.errors import SiteError, UpdateError
 from hospitium.site.consent import REFUSALS
+from hospitium.site.egress import inspect
+from hospitium.site.leaving import Departure, facts_of, words_of
 from hospitium.state import durable
 from hospitium.types import Task
+from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json
 
 KEPT_MODELS = 2
@@ -87,6 +90,8 @@ class Workbench:
             SiteError: It was not worked on. The public text is for the coordinator.
             LaterError: The update would be more than what may leave today.
         """
+        if task.purpose == "train" and self.answers.has_other(ask.task, task=task):
+            raise SiteError(REFUSALS["seat"])
         when = self._rules.fits(ask.blob_bytes if task.purpose == "train" else 0)
         if when == "never":
             raise SiteError(REFUSALS["limits"])
@@ -97,14 +102,17 @@ class Workbench:
         request = self._request(task, ask, approved=approved, model=model)
         begun = time.monotonic()
         try:
-            reply = json.loads(self._reply(request, ask, approved))
+            reply = read_reply(self._reply(request, ask, approved))
         except TimeoutError as error:
             raise SiteError("the site did not answer in time") from error
         except WorkerDiedError as error:
             raise SiteError(f"the site's training died: {error}") from error
+        except UpdateError as error:
+            raise SiteError("the site's training answered what cannot be read") from error
         finally:
             self._rules.worked(time.monotonic() - begun)
-        return self._kept(task, ask, reply)
+        task = replace(task, params=blob.read(model))
+        return self._kept(task, ask, reply, approved=approved)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -124,15 +132,32 @@ class Workbench:
                 if self._stop.is_set():
                     raise StoppedError from None
 
-    def _kept(self, task: Task, ask: Ask, reply: dict[str, Any]) -> Kept:
+    def _kept(self, task: Task, ask: Ask, reply: Mapping[str, str], *, approved: Approved) -> Kept:
+        """Keep what a worker answered, once it is known to be what may leave."""
         if "error" in reply:
-            raise SiteError(str(reply["error"]))
+            raise SiteError(reply["error"])
         envelope = base64.b64decode(reply["envelope"])
+        file = self._file(envelope)
+        update = inspect(
+            envelope, file, task=task, site_id=self._site_id, num_cases=approved.num_cases
+        )
+        facts = facts_of(
+            update,
+            envelope=envelope,
+            params_sha256=promised_blob(envelope),
+            num_arrays=0 if file is None else len(task.params),
+            plan=approved.plan,
+            consent=approved.consent,
+            nonce=ask.nonce,
+            members_digest=ask.members_digest,
+            is_sealed=bool(ask.run_key),
+        )
         return self.answers.keep(
             ask.task,
             task=task,
             envelope=envelope,
-            file=self._file(envelope),
+            file=file,
+            facts=facts,
             run_key=ask.run_key,
         )
 
@@ -182,6 +207,21 @@ def promised_blob(envelope: bytes) -> str:
     """Return the digest of the file that an update's envelope names; "" for none."""
     match = re.search(rb'"blob":"([0-9a-f]{64})"', envelope)
     return match[1].decode() if match else ""
+
+
+def reply_of(ask: Ask, kept: Kept) -> Reply:
+    """Return an answer as what is signed."""
+    return Reply(kind=kept.kind, nonce=ask.nonce, content=kept.content, sealed=kept.sealed)
+
+
+def departure_of(ask: Ask, kept: Kept) -> Departure:
+    """Return an answer as what is to leave."""
+    if kept.kind == "update":
+        kind: Literal["update", "scores"] = "scores" if kept.file is None else "update"
+        return Departure(
+            kind=kind, content=kept.content, facts=kept.facts, file=kept.file, sha256=kept.sha256
+        )
+    return words_of(kept.content, ask.nonce)
 
 
 def error_words(words: str) -> Kept:

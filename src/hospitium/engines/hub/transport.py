@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -12,9 +13,10 @@ from hospitium.engines.hub.client import Connection, HubClient
 from hospitium.engines.hub.messages import Receipt
 from hospitium.engines.hub.pace import Pace
 from hospitium.errors import TrustError
-from hospitium.site.egress import RECORD, Departures
+from hospitium.site.egress import Egress
 from hospitium.site.line import read_line
 from hospitium.site.membership import TLS_CA, Membership
+from hospitium.site.record import egress_of
 from hospitium.state.uploads import MAX_CHUNK_BYTES
 from hospitium.wire.approvals import kind_said
 from hospitium.wire.canonical import digest
@@ -62,7 +64,7 @@ class HubTransport:
         stop: Ends every wait.
         log: Told why a request is made again.
         pace: How fast the line may be used.
-        departures: Where everything that leaves is recorded before; None: the membership's record.
+        egress: The way out, with the record of what left; None: the membership's.
     """
 
     def __init__(
@@ -74,10 +76,10 @@ class HubTransport:
         stop: threading.Event | None = None,
         log: Callable[[str], None] = lambda text: None,
         pace: Pace | None = None,
-        departures: Departures | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self._place = place
-        self._departures = departures or Departures(place.folder / WORK / RECORD)
+        self._egress = egress or egress_of(place)
         self._client = HubClient(
             connection_of(place, patience_s=patience_s),
             key=key or place.request_key(),
@@ -100,8 +102,7 @@ class HubTransport:
         Raises:
             TrustError: Something answered that another request came in (``identity``).
         """
-        self._departures.message("enrolment", request)
-        if self._client.enrol(request) != digest(dsse_payload(request)):
+        if self._egress.enrol(request, self._client) != digest(dsse_payload(request)):
             raise TrustError(
                 "identity",
                 "The coordinator says that it has another enrolment request than the one that was "
@@ -122,14 +123,19 @@ class HubTransport:
         Raises:
             UpdateError: What came back is not the coordinator's receipt for it.
         """
-        self._departures.message(kind_said(statement), statement)
-        receipt = self._client.say(statement)
-        key = VerifyKey.from_hex(self._place.members().coordinator_keys[0])
-        site_id = self._place.settings.site_id
-        Receipt.opened(receipt, key=key, site_id=site_id, statement=statement)
+        self._egress.say(
+            kind_said(statement),
+            statement,
+            self._client,
+            plan_digest=json.loads(dsse_payload(statement))["plan_digest"],
+            require=self._require_receipt,
+        )
 
     def beat(self, beat: Beat) -> dict[str, Any]:
         """Say how this site is; return ``time`` and ``standing``, what the coordinator thinks."""
-        content = beat.encoded()
-        self._departures.heartbeat(content)
-        return self._client.beat(content)
+        return self._egress.beat(beat.encoded(), self._client)
+
+    def _require_receipt(self, receipt: bytes, statement: bytes) -> None:
+        key = VerifyKey.from_hex(self._place.members().coordinator_keys[0])
+        site_id = self._place.settings.site_id
+        Receipt.opened(receipt, key=key, site_id=site_id, statement=statement)

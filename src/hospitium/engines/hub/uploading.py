@@ -6,7 +6,8 @@ import math
 import os
 from pathlib import Path
 
-from hospitium.engines.hub.asking import Asker, read_answer
+from hospitium.engines.hub.asking import Asker
+from hospitium.engines.hub.hearing import chunks
 from hospitium.engines.hub.requests import Question
 from hospitium.errors import HubError
 from hospitium.state.uploads import MIN_CHUNK_BYTES
@@ -62,16 +63,7 @@ class Uploader:
             if error.status != 404:
                 raise
             return int(min(self._first_bytes, self._most_bytes)), set()
-        return read_answer(
-            lambda: (
-                int(response.json()["chunk_bytes"]),
-                {
-                    index
-                    for first, last in response.json()["chunks"]
-                    for index in range(first, last + 1)
-                },
-            )
-        )
+        return chunks(response.content)
 
     def send_missing(self, path: Path, upload_id: str, *, chunk_bytes: int, here: set[int]) -> bool:
         """Send the chunks that are not here; False as soon as one seems too large to pass."""

@@ -37,6 +37,10 @@ ACCESS = Rule(
 BY_RULE = frozenset({"not_selected", "label_object", "no_pixels"})
 """Left out by the plan's own selection, or never an image: not a failure to read."""
 
+_ACCEPT = (
+    " If screenshots and digitised film are wanted here, ask the study lead for a plan with "
+    '`imaging.secondary_capture = "accept"`.'
+)
 _INCOMPLETE = ("empty_study", "missing_slice")
 _LABELS = frozenset({"no_label", "bad_row", "unknown_split", "label_conflict", "missing_file"})
 _MASKS = frozenset({"mask_geometry", "mask_values", "mask_missing", "mask_empty"})
@@ -94,7 +98,9 @@ def check_read(inventory: Inventory) -> Check:
         [by_share(failed, whole, warn_above=0.01, fail_above=0.20), "FAIL" if is_empty else "PASS"]
     )
     tables = {"cases": {"read": len(inventory.cases), **images}}
-    return READ.judged(status, f"{percent(failed, whole)} skipped{listed}", tables=tables)
+    remedy = READ.remedy + (_ACCEPT if "secondary_capture" in images else "")
+    words = f"{percent(failed, whole)} skipped{listed}"
+    return READ.judged(status, words, tables=tables, remedy=remedy)
 
 
 def check_access(inventory: Inventory) -> Check:

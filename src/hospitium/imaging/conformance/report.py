@@ -86,6 +86,14 @@ class Report:
         found = Counter(check.status for check in self.checks)
         return {status: found[status] for status in ("PASS", "WARN", "FAIL")}
 
+    @property
+    def num_train(self) -> int:
+        """How many labelled cases would be trained on, as the splits are given or planned."""
+        return sum(
+            case.split == "train" and bool(case.classes or case.mask is not None)
+            for case in self.inventory.cases
+        )
+
     def leaves(self, suppression: Suppression) -> dict[str, Any]:
         """Return all that may leave the site, once a person has approved exactly this.
 
@@ -107,6 +115,7 @@ class Report:
             "status": self.status,
             "counts": self.counts,
             "num_cases": len(self.inventory.cases),
+            "num_train": self.num_train,
             "digest": self.inventory.digest,
             "checks": [as_json(check) for check in self.checks],
             "skipped": dict(self.inventory.skipped),

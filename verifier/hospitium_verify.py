@@ -1,0 +1,250 @@
+"""Verify offline what left a site: `python hospitium_verify.py oslo.jsonl [coordinator.jsonl ...]`.
+
+Takes bundles of `hospitium audit export`. Needs Python 3.11, `cryptography`, no network. It prints
+what left and each finding; exits with 1 if there is one. With bundles of both sides it looks for
+gaps between them too. Whose the officers' keys are it cannot know: compare what it prints.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from bisect import bisect_left
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey as Key
+
+BACKWARDS, APART = timedelta(minutes=5), timedelta(hours=24)  # how wrong one clock, and two, may be
+RECORDS = ("members", "leaf", "checkpoint", "departed", "seen")
+WRONG = (ValueError, LookupError, TypeError, AttributeError, RecursionError, InvalidSignature)
+
+
+class Bundle:
+    """One side's record, checked as far as it alone can be; `found` is what does not hold."""
+
+    def __init__(self, path: Path) -> None:
+        rows = [json.loads(text) for text in path.read_text("utf-8").split("\n") if text]
+        self.head, self.rows = rows[0], {k: [r for r in rows if r["record"] == k] for k in RECORDS}
+        self.is_site, self.name = self.head["side"] == "site", self.head["name"]
+        self.taken = {row["n"] for row in self.rows["departed"] if row["receipt"]}
+        self.who = self.name if self.is_site else "coordinator"
+        self.origin, self.size = self.head["origin"], len(self.rows["leaf"])
+        self.keys, self.lists = {"coordinator": []}, {}  # of each site too; digests by epoch
+        self.found, self.leaves, self.times, self.hashes, self.points = [], [], [], [], []
+        self.find = lambda name, n, words: self.found.append((name, n, words))
+        self.take_keys()
+        notes = [read_note(row["note"]) for row in self.rows["seen"]]
+        self.shown = [note[:3] for note in notes if holds(*note, self.keys["coordinator"])]
+        self.own = self.keys.get(self.who, [])
+        self.take_leaves()
+        self.take_checkpoints()
+        for row in self.rows["departed"]:
+            self.check_departed(row["n"], row["statement"].encode(), row["receipt"])
+
+    def take_keys(self) -> None:
+        """Follow the member lists; each is signed by officers of the one before."""
+        officers, threshold, before = self.head["officers"], self.head["threshold"], ""
+        for n, row in enumerate(self.rows["members"]):
+            said = {}
+            with suppress(*WRONG):
+                payload = open_dsse(row["envelope"], officers, "members", threshold)
+                said = json.loads(payload)
+            if not said or (before and said["previous_digest"] != before):
+                return self.find("members", n, "this member list is refused")
+            officers, threshold, before = said["officers"], said["threshold"], sha256(payload)
+            self.lists[said["members_epoch"]] = before
+            self.keys["coordinator"] += said["coordinator_keys"]
+            for site in said["sites"]:
+                self.keys.setdefault(site["site_id"], []).append(site["signing_key"])
+        if not self.rows["members"] and self.head["key"]:
+            self.keys[self.who] = [self.head["key"]]
+
+    def take_leaves(self) -> None:
+        """Read the entries; at a site each names the line before it."""
+        before, ids = "", [note_id(self.origin, key) for key in self.own]
+        for n, row in enumerate(self.rows["leaf"]):
+            try:
+                value = json.loads(row["line"])
+                leaf = value["leaf"] if self.is_site else value
+                place = (leaf if self.is_site else row)["n"], bool(leaf["kind"])
+                if canonical(value) != row["line"].encode() or place != (n, True):
+                    raise ValueError
+                signature = base64.b64decode(value.get("signature", ""))
+                time = datetime.fromisoformat(leaf["time_utc"])
+            except WRONG:
+                return self.find("entry", n, "it is not in its form or its place")
+            if self.is_site and leaf.get("before") != before:
+                return self.find("entry", max(0, n - 1), "the entry after it names another one")
+            before = sha256(row["line"].encode())
+            self.leaves.append(leaf)
+            if [time + BACKWARDS] < self.times[-1:]:
+                self.find("clock", n, f"its time is {self.times[-1] - time} before the last")
+            self.times.append(time)
+            self.hashes.append(hashlib.sha256(b"\x00" + canonical(leaf)).digest())
+            if signature[:4] in ids:
+                self.add(n + 1, signature=signature)
+
+    def take_checkpoints(self) -> None:
+        """Take what is signed of the log, and name the first entry that no signature proves."""
+        for row in self.rows["checkpoint"]:
+            _, size, _, signature = read_note(row["note"])
+            self.add(size if signature else self.size + 1, signature=signature)
+        for n, leaf in enumerate(self.leaves):
+            if leaf["kind"] == "received" and leaf.get("cosignature"):
+                try:
+                    envelope = base64.b64decode(leaf["cosignature"]).decode()
+                    payload = open_dsse(envelope, self.keys.get(leaf["site_id"], []), "cosignature")
+                    self.add(*(json.loads(payload)[name] for name in ("size", "root")))
+                except WRONG:
+                    self.find("entry", n, "the cosignature in it does not hold")
+        self.points.sort()
+        low = bisect_left(self.points, True, key=self.fails)
+        first = self.points[low - 1][0] if low else 0
+        if first < len(self.leaves) and (low < len(self.points) or self.head["is_signed"]):
+            self.find("entry", first, "no signature holds over it and those before it")
+
+    def add(self, size: int, root: str = "", signature: bytes = b"") -> None:
+        """Add a proof of the first entries: their root, or this side's signature over it."""
+        if size > self.size:
+            self.find("truncated", self.size, "more entries than it has were signed")
+        elif size <= len(self.leaves):
+            self.points.append((size, root, signature))
+
+    def has(self, size: int, root: bytes) -> bool:
+        return size <= len(self.hashes) and root_of(self.hashes[:size]) == root
+
+    def fails(self, point: tuple[int, str, bytes]) -> bool:
+        own = root_of(self.hashes[: point[0]])
+        is_signed = holds(self.origin, point[0], own, point[2], self.own)
+        return own.hex() != point[1] if point[1] else not is_signed
+
+    def check_departed(self, n: int, statement: bytes, receipt: str) -> None:
+        """Check what is kept beside an entry against it, and the coordinator's receipt."""
+        if n >= self.size:
+            return self.find("truncated", n, "it left, and its entry is not there")
+        leaf = self.leaves[n] if n < len(self.leaves) else {}
+        named, found = {sha256(statement)}, ()
+        with suppress(*WRONG):
+            payload = json.loads(base64.b64decode(json.loads(statement)["payload"]))
+            named.add(sha256(base64.b64decode(payload["content"])))
+        if leaf and statement and not named & {leaf["sha256"], leaf.get("envelope_sha256")}:
+            self.find("payload", n, "other bytes are kept beside it than it names")
+        with suppress(*WRONG):
+            said = json.loads(open_dsse(receipt, self.keys["coordinator"], "receipt"))
+            found = (said["site_id"], said["statement"])
+        if receipt and found != (self.name, sha256(statement)):
+            self.find("receipt", n, "its receipt does not hold")
+
+
+def together(site: Bundle, run: Bundle) -> None:
+    """Look for gaps between a site's record and the coordinator's log of one run."""
+    for epoch in sorted(site.lists.keys() & run.lists.keys()):
+        if site.lists[epoch] != run.lists[epoch]:
+            site.find("members", epoch, "the coordinator has another member list of this epoch")
+    for origin, size, root in site.shown:
+        if origin == run.origin and not run.has(size, root):
+            run.find("fork", size, f"{site.name} was shown another history")
+    ours = [leaf for leaf in site.leaves if leaf["kind"] == "update" and leaf["run_id"] == run.name]
+    own = {(leaf["round_number"], leaf["params_sha256"]): leaf for leaf in ours}
+    told = [(n, leaf) for n, leaf in enumerate(run.leaves) if leaf.get("site_id") == site.name]
+    for n, leaf in [(n, leaf) for n, leaf in told if leaf["kind"] == "received"]:
+        mine = own.get((leaf["round_number"], leaf["digest"]))
+        if mine is None:
+            run.find("gap", n, f"{site.name} has no entry of this update")
+        elif abs(run.times[n] - site.times[mine["n"]]) > APART:
+            site.find("clock", mine["n"], "its time is more than a day off the coordinator's")
+        origin, size, root, signature = read_note(leaf.get("checkpoint", ""))
+        if leaf.get("checkpoint") and not holds(site.origin, size, root, signature, site.own):
+            run.find("entry", n, f"the checkpoint of {site.name} in it does not hold")
+        elif size > site.size:
+            site.find("truncated", site.size, "more entries than it has were signed")
+        elif origin and not site.has(size, root):
+            site.find("fork", size, "the coordinator was shown another history")
+    rounds = {leaf.get("round_number") for _, leaf in told}
+    for leaf in [it for it in ours if it["n"] in site.taken and it["round_number"] not in rounds]:
+        site.find("gap", leaf["n"], "it has a receipt, and the run has no entry of it")
+
+
+def verified(paths: list[str]) -> list[Bundle]:
+    """Read bundles, and check each by itself and any two together."""
+    bundles = [Bundle(Path(path)) for path in paths]
+    for one, other in combinations(sorted(bundles, key=lambda it: not it.is_site), 2):
+        if one.is_site and not other.is_site:
+            together(one, other)
+        for origin, size, root in one.shown if other.is_site else []:
+            if any((origin, size) == it[:2] and root != it[2] for it in other.shown):
+                one.find("fork", size, f"{other.name} was shown another history")
+    return bundles
+
+
+def open_dsse(text: str, keys: list[str], kind: str, threshold: int = 1) -> bytes:
+    """Return the payload of a DSSE envelope, all of whose signatures are of these keys."""
+    value, media = json.loads(text), f"application/vnd.hospitium.{kind}+json"
+    payload = base64.b64decode(value["payload"], validate=True)
+    data = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
+    by_id = {sha256(bytes.fromhex(key)): key for key in keys}
+    rows = {by_id[row["keyid"]]: base64.b64decode(row["sig"]) for row in value["signatures"]}
+    for key, signature in rows.items():
+        Key.from_public_bytes(bytes.fromhex(key)).verify(signature, data)
+    if (canonical(value), value["payloadType"]) != (text.encode(), media) or len(rows) < threshold:
+        raise ValueError
+    return payload
+
+
+def read_note(note: str) -> tuple[str, int, bytes, bytes]:
+    """Return origin, size, root and signature of a checkpoint (C2SP tlog-checkpoint)."""
+    with suppress(*WRONG):
+        origin, size, root, _, line = note.removesuffix("\n").split("\n")
+        return origin, int(size), base64.b64decode(root), base64.b64decode(line.split(" ")[2])
+    return "", 0, b"", b""
+
+
+def holds(origin: str, size: int, root: bytes, signature: bytes, keys: list[str]) -> bool:
+    """Whether one of these keys signed this checkpoint."""
+    body = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
+    for key in (key for key in keys if note_id(origin, key) == signature[:4]):
+        with suppress(InvalidSignature):
+            return Key.from_public_bytes(bytes.fromhex(key)).verify(signature[4:], body) is None
+    return False
+
+
+def note_id(origin: str, key: str) -> bytes:
+    return hashlib.sha256(origin.encode() + b"\n\x01" + bytes.fromhex(key)).digest()[:4]
+
+
+def root_of(hashes: list[bytes]) -> bytes:
+    """Return the root of RFC 6962, section 2.1: of an odd number, the last goes up as it is."""
+    while len(hashes) > 1:
+        pairs = zip(hashes[::2], hashes[1::2], strict=False)
+        above = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
+        hashes = above + hashes[2 * len(above) :]
+    return hashes[0] if hashes else hashlib.sha256(b"").digest()
+
+
+def canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    checked = verified(sys.argv[1:])
+    for it in checked:
+        officers = ", ".join(sha256(bytes.fromhex(key))[:16] for key in it.head["officers"])
+        print(f"{it.origin or it.name}: {it.size} entries; officers: {officers or 'none'}")
+        for n, leaf in enumerate(it.leaves if it.is_site else []):
+            plan, receipt = leaf.get("plan_digest", "-")[:8], "receipt" if n in it.taken else "-"
+            epsilon = "none" if leaf.get("privacy", {}).get("record_dp") == "off" else "-"
+            what = f"{n:>6} {leaf['time_utc']} {leaf['kind']:<11} {leaf['bytes']:>12} bytes"
+            print(f"{what}  plan {plan:<8}  epsilon {epsilon:<4}  {receipt}")
+        for name, n, words in it.found:
+            print(f"  {name}: entry {n}: {words}")
+    holds_all = bool(checked) and not any(it.found for it in checked)
+    print("All of it holds." if holds_all else "It does NOT hold.")
+    sys.exit(not holds_all)
