@@ -106,6 +106,7 @@ def test_a_second_agent_is_refused_and_once_says_how_many_tasks(net):
     home = net.home("oslo").folder
     done = hospitium("--home", home, "site", "up", "--once", "--json")
     assert json.loads(done.stdout)["tasks"] == 0
+    net.place("oslo").folder.joinpath("agent.json").unlink()  # of that one
     agent = start(net)
     soon(lambda: net.status("oslo")["agent"] == "running")
     second = hospitium("--home", home, "site", "up")

@@ -109,15 +109,23 @@ ROWS = (
         "test_disk_full.py",
     ),
     (
+        "nats",
+        "On a NATS cluster: each of 3 NATS servers and 2 hub replicas is killed in turn, then all "
+        "servers at once with all that they stored",
+        "",
+        "same bits",
+        "test_nats_killed.py",
+    ),
+    (
         "chaos_short",
-        "Four sites, killed, stopped and cut at random for 40 s",
+        "A coordinator and four sites, killed, stopped and cut at random, 2 min with all",
         "",
         "the run ends, with the bits of an undisturbed run of the same participation",
         "test_chaos.py",
     ),
     (
         "chaos",
-        "The same for 4 min",
+        "The same for 10 min",
         "",
         "the run ends, with the bits of an undisturbed run of the same participation",
         "test_chaos.py",

@@ -24,9 +24,11 @@ from typing import Any
 from between_machines import SHARED_WORKERS, deal, free_port
 from carried import NAME, Federation
 from gate import Gate
+from nats_cluster import NatsCluster
 from processes import Command
 from tiny import hospitium, tiny_plan
 
+from hospitium.engines.hub.nats_settings import seed_text
 from hospitium.imaging.cache import write_cases
 from hospitium.operations.approving import approve, take_plan
 from hospitium.operations.desks import existing
@@ -58,6 +60,7 @@ class Machines:
         site_ids: Its sites.
         cases: The cases' folder of each site, where they are not the usual tiny ones.
         policies: What a site's policy says beside the usual.
+        num_replicas: So many hubs serve the sites, beside the coordinator's own; see `use`.
     """
 
     def __init__(
@@ -67,14 +70,19 @@ class Machines:
         *,
         cases: Mapping[str, Path] | None = None,
         policies: Mapping[str, str] | None = None,
+        num_replicas: int = 0,
     ) -> None:
         self.folder, self.site_ids = folder, site_ids
-        self.federation = Federation(folder=folder).begin(f"https://127.0.0.1:{free_port()}")
+        self.ports = [free_port() for _ in range(num_replicas or 1)]
+        addresses = [f"https://127.0.0.1:{port}" for port in self.ports]
+        self.federation = Federation(folder=folder).begin(*addresses)
         self.home = self.federation.coordinator
         self.gates = {site_id: Gate() for site_id in site_ids}
         self._cases = dict(cases or {})
         self._centre: Command | None = None
         self._agents: dict[str, Command] = {}
+        self._replicas: dict[int, Command] = {}
+        self._own_port = free_port() if num_replicas else self.ports[0]
         for site_id in site_ids:
             self.federation.admit(site_id)
         for site_id in site_ids:
@@ -89,7 +97,8 @@ class Machines:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
             sys.stdout.write(self.words())  # pytest shows it with the failure
-        commands = [*self._agents.values(), *([self._centre] if self._centre else [])]
+        commands = [*self._agents.values(), *self._replicas.values()]
+        commands += [self._centre] if self._centre else []
         for command in commands:
             _end(command)
         for gate in self.gates.values():
@@ -144,9 +153,8 @@ class Machines:
 
     def up(self) -> None:
         """Start the coordinator, and wait until it serves."""
-        self._centre = self._command(
-            "coordinator", self.home.folder, "coordinator", "up", "--host", "127.0.0.1"
-        )
+        words = ("coordinator", "up", "--host", "127.0.0.1", "--port", self._own_port)
+        self._centre = self._command("coordinator", self.home.folder, *words)
         self._centre.wait_until(lambda: "Serving" in self._centre.err)
         assert self._centre.process.poll() is None, self._centre.err
 
@@ -155,6 +163,27 @@ class Machines:
         assert self._centre is not None
         self._centre.kill_9()
         self._centre = None
+
+    def use(self, cluster: NatsCluster) -> None:
+        """Have the hub keep what is on its way in a cluster."""
+        folder, settings = existing(self.home, NAME).folder, cluster.settings()
+        (folder / "hub.nk").write_text(seed_text(settings.key))
+        (folder / "hub.nk").chmod(0o600)
+        values = {"urls": list(settings.urls), "ca_file": str(settings.ca_file)}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        (folder / "nats.toml").write_text("\n".join([*lines, 'key_file = "hub.nk"', "max_gb = 1"]))
+
+    def replicate(self, index: int) -> None:
+        """Start a replica of the hub at one of the addresses, and wait until it serves."""
+        words = ("coordinator", "replica", "--host", "127.0.0.1", "--port", self.ports[index])
+        made = self._command(f"replica-{index}", self.home.folder, *words)
+        self._replicas[index] = made
+        made.wait_until(lambda: "Serving" in made.err)
+        assert made.process.poll() is None, made.err
+
+    def kill_replica(self, index: int) -> None:
+        """End a replica as a power cut does."""
+        _end(self._replicas.pop(index))
 
     @property
     def centre(self) -> Command:
@@ -181,13 +210,13 @@ class Machines:
         command.process.wait()
         wait_for(lambda: not any(is_there(pid) for pid in left), timeout_s=30)
 
-    def stop(self, site_id: str) -> None:
-        """Let every process of a site stand still."""
-        send(signal.SIGSTOP, self._agents[site_id])
+    def stop(self, name: str) -> None:
+        """Let every process of a site stand still, or the coordinator's (``coordinator``)."""
+        send(signal.SIGSTOP, self._agents.get(name) or self.centre)
 
-    def go_on(self, site_id: str) -> None:
+    def go_on(self, name: str) -> None:
         """Let them go on."""
-        send(signal.SIGCONT, self._agents[site_id])
+        send(signal.SIGCONT, self._agents.get(name) or self.centre)
 
     def hold_worker(self, site_id: str) -> None:
         """Let only the training process of a site stand still, once it is there."""

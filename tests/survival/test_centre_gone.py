@@ -10,7 +10,7 @@ from undisturbed import require_same_bits_as_all
 
 pytestmark = pytest.mark.ci
 
-AWAY_S = 10.0
+AWAY_S = 6.0
 
 
 def test_a_coordinator_killed_at_random_moments_ends_with_the_bits_of_an_undisturbed_run(

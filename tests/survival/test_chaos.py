@@ -1,6 +1,8 @@
-"""Four sites that are killed, stopped and cut at random for a while."""
+"""A coordinator and four sites that are killed, stopped and cut at random for a while."""
 
+import os
 import random
+import sys
 import time
 
 import pytest
@@ -8,60 +10,75 @@ from figures import figure
 from machines import Machines, answered, closed, plan_of, rounds, wait_for
 from undisturbed import require_same_bits
 
-ROUNDS = 80
 SITES = ["bergen", "kiel", "oslo", "turku"]
+CENTRE = "coordinator"
+FAULTS = ("cut off", "killed", "stopped")
+SEED = int(os.environ.get("NEMESIS_SEED", "20261121"))
 
 
 @pytest.mark.ci
-def test_40_s_of_random_faults_end_with_the_bits_of_an_undisturbed_run(tmp_path):
-    torment(tmp_path, for_s=40, num_rounds=ROUNDS, name="chaos_short")
+def test_2_min_of_random_faults_end_with_the_bits_of_an_undisturbed_run(tmp_path):
+    torment(tmp_path, until_s=70, num_rounds=80, name="chaos_short")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_4_min_of_random_faults_end_with_the_bits_of_an_undisturbed_run(tmp_path):
-    torment(tmp_path, for_s=240, num_rounds=200, name="chaos")
+@pytest.mark.timeout(3600)
+def test_10_min_of_random_faults_end_with_the_bits_of_an_undisturbed_run(tmp_path):
+    torment(tmp_path, until_s=600, num_rounds=700, name="chaos")
 
 
-def torment(folder, *, for_s, num_rounds, name):
-    draw = random.Random(20261121)
-    done = {"killed": 0, "stopped": 0, "cut off": 0}
+def torment(folder, *, until_s, num_rounds, name):
+    """Do one thing after another to one machine after another, then let the run come to its end.
+
+    Args:
+        folder: For everything.
+        until_s: When the faults end, counted from the very beginning.
+        num_rounds: More than a quick machine has done by then.
+        name: Of the figure.
+    """
+    begun, draw = time.monotonic(), random.Random(SEED)
+    done, hit = dict.fromkeys(FAULTS, 0), dict.fromkeys([CENTRE, *SITES], 0)
     with Machines(folder / "net", SITES) as field:
-        run = field.start(field.offer(plan_of(rounds=num_rounds, deadline_s=3, name=name)), name)
+        sys.stdout.write(f"NEMESIS_SEED={SEED}\n")  # pytest shows it with the failure
+        run = field.start(field.offer(plan_of(rounds=num_rounds, deadline_s=4, name=name)), name)
         field.up()
         field.attend(*SITES)
         wait_for(lambda: closed(run) >= 1)
-        until = time.monotonic() + for_s
-        while time.monotonic() < until and closed(run) < num_rounds:
-            site_id, fault = draw.choice(SITES), draw.choice(sorted(done))
-            done[fault] += 1
-            hurt(field, site_id, fault, pause_s=draw.uniform(0.2, 2.5))
+        first_s = time.monotonic() - begun
+        while time.monotonic() - begun < until_s and closed(run) < num_rounds:
+            target, fault = draw.choice(sorted(hit)), draw.choice(FAULTS)
+            done[fault], hit[target] = done[fault] + 1, hit[target] + 1
+            hurt(field, target, fault, pause_s=draw.uniform(0.2, 2.5))
             time.sleep(draw.uniform(0.0, 1.0))
-        field.finished(run, timeout_s=300)
-        assert sum(done.values()) >= 6 and len(rounds(run)) == num_rounds
+        hurt_s = time.monotonic() - begun - first_s
+        field.finished(run, timeout_s=2.0 * num_rounds)  # the machine may be busy
+        assert all(done.values()) and all(hit.values()) and len(rounds(run)) == num_rounds
         present = answered(run)
         assert all(len(there) >= 2 for there in present.values())
         require_same_bits(field, run, folder / "again")
     missing = sum(len(SITES) - len(there) for there in present.values())
-    words = ", ".join(f"{number} {word}" for word, number in done.items())
+    words = ", ".join(f"{number} {word}" for word, number in sorted(done.items()))
     figure(
         name,
-        f"{for_s} s: {words}; {num_rounds} rounds without {missing} of "
-        f"{num_rounds * len(SITES)} updates; same bits",
+        f"{hurt_s:.0f} s: {words}, {hit[CENTRE]} of these the coordinator; {num_rounds} rounds "
+        f"without {missing} of {num_rounds * len(SITES)} updates; same bits",
     )
 
 
-def hurt(field, site_id, fault, *, pause_s):
-    """Do one thing to a site, and undo it after a while."""
+def hurt(field, target, fault, *, pause_s):
+    """Do one thing to a machine, and undo it after a while."""
     if fault == "killed":
-        field.kill(site_id)
+        field.down() if target == CENTRE else field.kill(target)
         time.sleep(pause_s / 2)
-        field.attend(site_id)
+        field.up() if target == CENTRE else field.attend(target)
     elif fault == "stopped":
-        field.stop(site_id)
+        field.stop(target)
         time.sleep(pause_s)
-        field.go_on(site_id)
+        field.go_on(target)
     else:
-        field.gates[site_id].shut()
+        gates = [gate for name, gate in field.gates.items() if target in (name, CENTRE)]
+        for gate in gates:
+            gate.shut()
         time.sleep(pause_s)
-        field.gates[site_id].open()
+        for gate in gates:
+            gate.open()

@@ -18,7 +18,7 @@ def first_of(run, site_id):
 def test_a_late_agent_and_a_late_approval_take_part_from_the_next_round_on(tmp_path):
     with Machines(tmp_path / "net", ["bergen", "kiel", "oslo", "turku"]) as field:
         plan = field.offer(
-            plan_of(rounds=ROUNDS, deadline_s=4, name="late"), "bergen", "kiel", "oslo"
+            plan_of(rounds=ROUNDS, deadline_s=3, name="late"), "bergen", "kiel", "oslo"
         )
         run = field.start(plan, "late")
         field.up()

@@ -16,6 +16,8 @@ from undisturbed import require_same_bits_as_all
 from hospitium.imaging.cache import write_cases
 from hospitium.imaging.cases import Cases
 from hospitium.operations.desks import existing
+from hospitium.site.departures import LOG
+from hospitium.state.leaf_log import lines_of
 
 pytestmark = pytest.mark.ci
 
@@ -49,16 +51,16 @@ class Oslo:
 
     def __init__(self, machines, run):
         self._work = machines.place("oslo").folder / "work"
+        self._record = machines.place("oslo").folder / LOG
         self._run_id = run.name
 
     def trained(self, round_number):
         """Return how often a round was trained, by the site's own record of what leaves."""
-        record = self._work / "egress.jsonl"
-        lines = map(json.loads, record.read_text().splitlines() if record.is_file() else [])
+        leaves = [line.leaf for line in lines_of(self._record)]
         return sum(
-            (row.get("run_id"), row.get("round_number"), row["kind"])
+            (leaf.get("run_id"), leaf.get("round_number"), leaf["kind"])
             == (self._run_id, round_number, "update")
-            for row in lines
+            for leaf in leaves
         )
 
     def kept(self, *, after=0):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from hospitium.algorithms.norm_bound import NORM_SUM
 from hospitium.engines.site_worker import public_words
 from hospitium.testing.fakes import least_squares_sites
 from hospitium.wire import blob
@@ -29,6 +31,7 @@ def _fit(fields: dict[str, str]) -> str:
         time.sleep(0.01)
     sites = {site.site_id: site for site in least_squares_sites()}
     update = sites[fields["site_id"]](task)
+    update = replace(update, sums={NORM_SUM: update.sums[NORM_SUM]})  # its loss may not leave
     digest = blob.digest_of(update.delta)
     outbox = Path(fields["outbox"])
     outbox.mkdir(parents=True, exist_ok=True)

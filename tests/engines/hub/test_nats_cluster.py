@@ -16,6 +16,7 @@ from hospitium.engines.hub.nats import NatsBackend
 from hospitium.engines.hub.site_loop import Approved
 from hospitium.engines.workers import WorkerPool
 from hospitium.state.store import Store
+from hospitium.testing.fakes import least_squares_sites
 from hospitium.wire.signing import SigningKey
 
 pytestmark = pytest.mark.ci
@@ -54,9 +55,10 @@ class Federation:
     def join(self, plan):
         """Start the sites; all of them know one address."""
         url = f"https://127.0.0.1:{self.address.port}"
+        num_cases = {site.site_id: site.num_cases for site in least_squares_sites()}
         for site_id in SITES:
             cases = self.place / site_id / "cases"
-            approved = Approved(plan=plan, cases=cases, num_cases=10)
+            approved = Approved(plan=plan, cases=cases, num_cases=num_cases[site_id])
             self.hubs[0].join(
                 site_id,
                 pool=self.pool,
@@ -126,7 +128,9 @@ def test_the_same_bits_whatever_dies_in_a_round(federation, tmp_path):
     engine = running.engine(Store(tmp_path / "run" / "store"), on_close=lambda: None)
     running.backend = backend
     result = []
-    work = threading.Thread(target=lambda: result.append(go_on(tmp_path / "run", engine=engine)))
+    work = threading.Thread(
+        target=lambda: result.append(go_on(tmp_path / "run", engine=engine, sum_lengths={}))
+    )
     work.start()
 
     cluster = federation.cluster
