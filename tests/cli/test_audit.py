@@ -69,14 +69,14 @@ def test_an_installation_from_which_nothing_left_says_so(call, tmp_path):
 
 
 def test_both_sides_show_verify_and_export_and_the_verifier_agrees(oslo, centre, tmp_path):
-    assert "all 8 entries hold" in oslo("audit", "verify").out
+    assert "all 8 entries are unchanged and in order" in oslo("audit", "verify").out
     assert "round_closed" in centre("audit", "show", "--run", RUN).out
     mine, theirs = tmp_path / "oslo.jsonl", tmp_path / "run.jsonl"
     exported = json.loads(oslo("audit", "export", "--out", mine, "--json").out)
     assert exported["format"] == "jsonl" and exported["entries"] == 8 and exported["holds"]
     assert "was written" in centre("audit", "export", "--run", RUN, "--out", theirs).out
     both = oslo("audit", "verify", theirs)
-    assert both.status == 0 and "all 8 entries hold" in both.out
+    assert both.status == 0 and "all 8 entries are unchanged and in order" in both.out
     status, text = verify(mine, theirs)
     assert status == 0 and text.endswith("All of it holds.\n")
     assert sum("update" in line and "receipt" in line for line in text.splitlines()) == 3

@@ -114,7 +114,7 @@ def _tell_verified(found: Mapping[str, Any]) -> None:
     elif not found["is_signed"]:
         typer.echo(f"{found['name']}: {found['size']} entries, in order. No key signs this log.")
     else:
-        typer.echo(f"{found['name']}: all {found['size']} entries hold.")
+        typer.echo(f"{found['name']}: all {found['size']} entries are unchanged and in order.")
 
 
 def _short(value: Any) -> str:

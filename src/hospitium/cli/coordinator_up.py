@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,12 @@ def up(
     settings: Context = context.obj
     with progress() as say:
         tell = print_json if as_json else say
-        serve(settings.home, host=host, port=port, say=tell, stop=threading.Event())
+        with suppress(KeyboardInterrupt):
+            serve(settings.home, host=host, port=port, say=tell, stop=threading.Event())
+    typer.echo(
+        "The coordinator has ended; sites wait for it. Go on with `hospitium coordinator up`.",
+        err=True,
+    )
 
 
 def replica(

@@ -24,9 +24,13 @@ def list_(context: typer.Context, federation: Federation = None, as_json: AsJson
         return
     for row in rows:
         where = row["federation"] or "this site"
+        size = f"{row['bytes']:>12} bytes"
+        if row["kind"] == "heartbeat":  # one entry allows those of a day
+            size = f"{row['bytes']:>12} at most"
+        standing = "no receipt needed" if row["standing"] == "none" else row["standing"]
         typer.echo(
-            f"{where} {row['n']:>5}  {row['time_utc']}  {row['kind']:<11}  {row['bytes']:>12} bytes"
-            f"  {row['sha256'][:12] or '-':<12}  {row['standing']}"
+            f"{where} {row['n']:>5}  {row['time_utc']}  {row['kind']:<11}  {size:<18}"
+            f"  {row['sha256'][:12] or '-':<12}  {standing}"
         )
     late = sum(row["standing"] == "unacknowledged" for row in rows)
     typer.echo(f"{len(rows)} departures; {late} without a receipt after 24 hours.")

@@ -165,7 +165,8 @@ def show(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     _tell_networked(found)
     if found["chosen"]:
         typer.echo(f"{found['chosen']['reason']} Digest {found['chosen']['digest']}.")
-        typer.echo(f"Report: {Path(found['out']) / 'report.html'}")
+        if found["out"]:  # a canary has none
+            typer.echo(f"Report: {Path(found['out']) / 'report.html'}")
     elif found["status"] in ("stopped", "paused"):
         typer.echo(f"Go on with it by `hospitium run resume {run}`.")
 
@@ -181,7 +182,10 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         print_json(rows)
         return
     if not rows:
-        typer.echo("No runs yet. Start with `hospitium demo`.")
+        typer.echo(
+            "No runs yet. Start with `hospitium demo`, or, in a federation, with "
+            "`hospitium run start PLAN --federation NAME`."
+        )
     for row in rows:
         if row["status"] == "unreadable":
             typer.echo(

@@ -11,6 +11,7 @@ import typer
 
 from hospitium.cli.output import print_json, progress
 from hospitium.cli.site_words import AsJson, Federation, Person, PlanDigest, home_of, now, tell
+from hospitium.errors import UsageError
 
 
 class Reason(StrEnum):
@@ -92,7 +93,7 @@ def approve(
         read = read_plan(home, federation, plan, now=now())
         _tell_review(read, err=as_json)
         if not read["policy_problems"]:  # else nobody is asked: it is refused below
-            typer.confirm(f"\n{name}, do you agree to this for your site?", abort=True, err=True)
+            _require_yes(f"\n{name}, do you agree to this for your site?")
     with progress(quiet=as_json) as say:
         found = approve_data(
             home, federation, plan, approver=name, data=data, role=role, now=now(), say=say
@@ -159,3 +160,14 @@ def _tell_review(found: Mapping[str, Any], *, err: bool = False) -> None:
     lines += [f"  REFUSES  {line}" for line in found["policy_problems"]] or ["  allows it"]
     for line in lines:
         typer.echo(line, err=err)
+
+
+def _require_yes(question: str) -> None:
+    """Go on only where a person at the keyboard says yes."""
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        raise UsageError(
+            "Nothing was approved: nobody answered y. Answer it at a keyboard; or, after reading "
+            "what `hospitium site review` shows, give --yes."
+        ) from None
