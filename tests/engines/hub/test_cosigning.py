@@ -171,6 +171,16 @@ def test_who_found_it_keeps_the_evidence_and_answers_no_more(centre, sites, fork
     assert found(oslo, centre.ask(task_of(3))["oslo"], 3) == "split"
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"reason": 1}', b"\xff"])
+def test_a_damaged_note_on_why_a_run_ended_still_ends_it(tmp_path, data):
+    watched = WatchedRun(tmp_path / RUN)
+    (tmp_path / RUN).mkdir(exist_ok=True)
+    (tmp_path / RUN / "stopped.json").write_bytes(data)
+    with pytest.raises(TrustError, match="damaged"):
+        watched.require_going_on()
+    assert [row["run_id"] for row in stopped_runs(tmp_path)] == [RUN]
+
+
 def test_a_model_that_the_log_does_not_name_is_found_at_once(centre, sites):
     ask = centre.ask(task_of(1))["oslo"]
     other = replace(task_of(1, params=OTHER), params={})

@@ -155,9 +155,18 @@ class WatchedRun:
         self._write(self.folder / "stopped.json", canonical_json(fields))
 
     def stopped(self) -> Mapping[str, str] | None:
-        """Return why and when this site's part in the run ended; None while it goes on."""
+        """Return why and when this site's part in the run ended; None while it goes on.
+
+        A note that is damaged says that it ended, too.
+        """
         path = self.folder / "stopped.json"
-        return json.loads(path.read_bytes()) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            fields = json.loads(path.read_bytes())
+            return {"reason": str(fields["reason"]), "words": str(fields["words"]), **fields}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {"reason": "canonical", "words": _DAMAGED}
 
     def require_going_on(self) -> None:
         """Refuse a run that was ended.
@@ -209,6 +218,12 @@ def _damaged(path: Path) -> CorruptedError:
 
 def _line_of(checkpoint: str) -> bytes:
     return f"{digest(checkpoint.encode())}\n".encode()
+
+
+_DAMAGED = (
+    "This site's part in the run has ended; the note that says why, stopped.json, is damaged. The "
+    "site's staff: look at the evidence beside it, and restore the note from a backup."
+)
 
 
 def stopped_runs(folder: Path) -> list[dict[str, str]]:
