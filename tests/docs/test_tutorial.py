@@ -65,6 +65,7 @@ def test_the_plan_is_checked_and_run_with_the_plug_in(folder):
     assert (folder / "own-report" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_own_algorithm_is_run(folder):
     with (folder / "own.toml").open("a") as plan:
         plan.write("\n" + text_of("toml", "half_step"))

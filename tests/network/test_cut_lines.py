@@ -115,6 +115,7 @@ def seen(proxy, part):
     return [(row[6], row[3].rpartition("/")[2]) for row in rows if part in row[6]]
 
 
+@pytest.mark.slow
 def test_no_task_is_lost_whether_a_proxy_cuts_after_a_long_poll_or_before_its_end(
     network, behind, tmp_path
 ):

@@ -13,7 +13,7 @@ from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerPool
 from hospitium.operations.networked import start_networked
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.slow]
 
 SITES = ["bergen", "kiel", "oslo", "turku"]
 ROUNDS = 25

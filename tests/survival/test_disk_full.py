@@ -10,7 +10,7 @@ from figures import figure
 from machines import Machines, answered, closed, plan_of, rounds, seats, wait_for
 from undisturbed import require_same_bits
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.slow]
 
 ROUNDS = 60
 

@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from desks import Centre
@@ -154,8 +155,17 @@ HEADS = {
 @pytest.mark.parametrize("name", HEADS)
 def test_a_strange_head_is_refused_and_the_server_goes_on(served, name):
     with connected(served) as line:
-        line.sendall(HEADS[name])
-        status = int(line.recv(4096)[9:12] or 0)
-        assert 400 <= status < 500 or status == 501, (name, status)
+        with suppress(OSError):  # it may hang up before all of it has come
+            line.sendall(HEADS[name])
+        status = _status(line)
+        assert status is None or 400 <= status < 500 or status == 501, (name, status)
     with connected(served) as line:
         assert is_answered(line)
+
+
+def _status(line):
+    """Return the status of an answer; None where the line was cut instead."""
+    try:
+        return int(line.recv(4096)[9:12] or 0) or None
+    except OSError:
+        return None
