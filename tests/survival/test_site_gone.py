@@ -32,7 +32,7 @@ def caught_in(field, run, site_id):
 
 
 def test_a_site_killed_in_mid_round_costs_its_deadline_and_is_taken_back(field, tmp_path):
-    deadline_s = 8.0
+    deadline_s = 5.0
     plan = field.offer(plan_of(rounds=ROUNDS, deadline_s=deadline_s, name="killed"))
     run = field.start(plan, "killed")
     wait_for(lambda: closed(run) >= 2)

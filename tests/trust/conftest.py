@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import folder_in_memory
 
+from hospitium.engines.hub.app import Hub
+from hospitium.engines.hub.local import LocalBackend
+from hospitium.engines.hub.office import Office
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerPool
 
@@ -24,3 +27,24 @@ def pool():
     pool = WorkerPool(answer_request, num_workers=2)
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    from samples import samples
+
+    return samples(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """Return a hub with two members, in this process; and how it is asked."""
+    from desks import Asking, Centre
+
+    centre = Centre(folder=tmp_path)
+    centre.admit("oslo", "turin")
+    backend, office = LocalBackend(tmp_path / "hub"), Office(centre.desk)
+    made = Hub(backend, members=office.members, key=centre.coordinator, office=office)
+    made.backend, made.asking = backend, Asking(app=made.app)
+    yield made
+    backend.close()

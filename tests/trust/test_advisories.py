@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from desks import Asking, Centre, key_of
+from desks import key_of
 from honest import honest_update
 from own_code import imported, trees
 from runs import create, go_on, sites_by_name, small_plan
@@ -28,14 +28,11 @@ from samples import (
     TASK,
     UPDATE,
     is_clear,
-    samples,
 )
 
 from hospitium.engines.hub import hearing
-from hospitium.engines.hub.app import Hub
 from hospitium.engines.hub.local import LocalBackend
 from hospitium.engines.hub.messages import Ask, Reply
-from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.requests import Member, Question, Signer, Verifier
 from hospitium.engines.worker_process import MAX_FRAME_BYTES, _receive
 from hospitium.errors import (
@@ -62,23 +59,6 @@ from hospitium.wire.gate import check_update
 from hospitium.wire.sealing import RunKey, open_sealed, seal
 from hospitium.wire.signing import MAX_DSSE_BYTES, SigningKey, dsse_sign, dsse_verify
 from hospitium.wire.statement import is_id
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory):
-    return samples(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def hub(tmp_path):
-    """Return a hub with two members, in this process; and how it is asked."""
-    centre = Centre(folder=tmp_path)
-    centre.admit("oslo", "turin")
-    backend, office = LocalBackend(tmp_path / "hub"), Office(centre.desk)
-    made = Hub(backend, members=office.members, key=centre.coordinator, office=office)
-    made.backend, made.asking = backend, Asking(app=made.app)
-    yield made
-    backend.close()
 
 
 def test_allocation_before_login(hub):

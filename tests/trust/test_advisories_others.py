@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from desks import Asking, Centre, key_of
+from desks import key_of
 from own_code import ROOT, imported
 from runs import create, go_on, sites_by_name, small_plan
 from samples import (
@@ -21,13 +21,10 @@ from samples import (
     SITE,
     TASK,
     UPDATE,
-    samples,
 )
 from tiny import tiny_plan
 
-from hospitium.engines.hub.app import Hub
 from hospitium.engines.hub.local import LocalBackend
-from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.requests import Question, Signer, Verifier
 from hospitium.errors import (
     CorruptedError,
@@ -46,23 +43,6 @@ from hospitium.wire import blob, sealing
 from hospitium.wire.canonical import digest
 from hospitium.wire.gate import check_update
 from hospitium.wire.sealing import RunKey, seal
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory):
-    return samples(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def hub(tmp_path):
-    """Return a hub with two members, in this process; and how it is asked."""
-    centre = Centre(folder=tmp_path)
-    centre.admit("oslo", "turin")
-    backend, office = LocalBackend(tmp_path / "hub"), Office(centre.desk)
-    made = Hub(backend, members=office.members, key=centre.coordinator, office=office)
-    made.backend, made.asking = backend, Asking(app=made.app)
-    yield made
-    backend.close()
 
 
 def test_only_a_time_stamp_is_signed(hub):

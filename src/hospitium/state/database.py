@@ -128,6 +128,30 @@ class Transaction:
 
 
 @contextmanager
+def exclusive(path: Path, *, wait_s: float, busy: Exception) -> Iterator[None]:
+    """Hold a lock over all processes; the system gives it back even after ``kill -9``.
+
+    It is an exclusive SQLite transaction, which works alike on Linux and Windows.
+
+    Args:
+        path: File of the lock.
+        wait_s: How long it is waited for.
+        busy: What is raised where another process holds it longer.
+    """
+    with database_errors(path):
+        connection = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
+    try:
+        try:
+            with database_errors(path):
+                connection.execute("BEGIN EXCLUSIVE")
+        except StateConflictError as error:
+            raise busy from error
+        yield
+    finally:
+        connection.close()
+
+
+@contextmanager
 def database_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite says of a file into our errors."""
     try:

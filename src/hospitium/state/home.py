@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from hospitium.errors import (
     UsageError,
 )
 from hospitium.state import durable
-from hospitium.state.database import database_errors
+from hospitium.state.database import exclusive
 
 LOCK_S = 0.2
 """How long one waits for the lock of a run before somebody else is taken to work on it."""
@@ -111,26 +110,15 @@ def is_locked(folder: Path) -> bool:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a run; the system gives it back even after ``kill -9``.
 
-    It is an exclusive SQLite transaction, which works alike on Linux and Windows.
-
     Raises:
         RunBusyError: Another process holds it.
         StorageError: The folder cannot be written.
     """
     with durable.storage_errors(folder):
         durable.make_folder(folder)
-    path = folder / "lock.sqlite"
-    with database_errors(path):
-        connection = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None)
-    try:
-        try:
-            with database_errors(path):
-                connection.execute("BEGIN EXCLUSIVE")
-        except StateConflictError as error:
-            raise RunBusyError(
-                f"{folder.name}: another process is working on this run. Nothing was changed. "
-                "Watch it with `hospitium run watch`, or stop it before you resume."
-            ) from error
+    busy = RunBusyError(
+        f"{folder.name}: another process is working on this run. Nothing was changed. "
+        "Watch it with `hospitium run watch`, or stop it before you resume."
+    )
+    with exclusive(folder / "lock.sqlite", wait_s=LOCK_S, busy=busy):
         yield
-    finally:
-        connection.close()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from typing import Any, BinaryIO
 
 from hospitium.errors import CorruptedError, StateConflictError, TrustError
 from hospitium.state import durable
-from hospitium.state.database import database_errors
+from hospitium.state.database import exclusive
 from hospitium.types import Json
 from hospitium.wire import statement
 from hospitium.wire.canonical import canonical_json, digest
@@ -234,21 +233,12 @@ class LeafLog:
     def _locked(self) -> Iterator[None]:
         """Hold the log's lock over all processes; the system gives it back even after a kill."""
         durable.make_folder(self._folder, mode=0o700)
-        path = self._folder / "lock.sqlite"
-        with database_errors(path):
-            connection = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None)
-        try:
-            try:
-                with database_errors(path):
-                    connection.execute("BEGIN EXCLUSIVE")
-            except StateConflictError as error:
-                raise StateConflictError(
-                    f"The site's log was held by another process for {LOCK_S:.0f} s. Nothing was "
-                    "recorded, so nothing left. Look for a process of this site that hangs."
-                ) from error
+        busy = StateConflictError(
+            f"The site's log was held by another process for {LOCK_S:.0f} s. Nothing was "
+            "recorded, so nothing left. Look for a process of this site that hangs."
+        )
+        with exclusive(self._folder / "lock.sqlite", wait_s=LOCK_S, busy=busy):
             yield
-        finally:
-            connection.close()
 
 
 def lines_of(folder: Path) -> Iterator[Line]:
