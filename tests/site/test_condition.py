@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 from hospitium.errors import HubError
-from hospitium.site.condition import FILE, FRESH_S, Condition, Found, read_condition
+from hospitium.site.condition import ENDED, FILE, FRESH_S, Condition, Found, read_condition
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -23,6 +23,16 @@ def test_an_agent_that_ended_or_a_file_that_was_damaged_says_nothing(tmp_path):
         assert read_condition(tmp_path, now=NOON) == (Found(), "silent")
     Condition(tmp_path).clear()
     assert read_condition(tmp_path, now=NOON) == (Found(), "stopped")
+
+
+def test_an_agent_that_looked_once_is_not_running_and_what_it_found_is_read_while_fresh(tmp_path):
+    condition = Condition(tmp_path)
+    condition.note(reachable=True, state=ENDED)
+    condition.write(now=NOON)
+    found, agent = read_condition(tmp_path, now=NOON + timedelta(seconds=FRESH_S))
+    assert agent == "stopped" and found.reachable
+    late = NOON + timedelta(seconds=FRESH_S + 1)
+    assert read_condition(tmp_path, now=late) == (Found(), "stopped")
 
 
 def test_an_error_stays_until_it_has_passed(tmp_path):

@@ -18,7 +18,7 @@ from hospitium.errors import HospitiumError, HubError, TrustError
 from hospitium.operations.enrolment import fetch
 from hospitium.operations.site_answering import Answering
 from hospitium.operations.site_rules import SiteRules
-from hospitium.site.condition import Condition
+from hospitium.site.condition import ENDED, Condition
 from hospitium.site.footprint import Footprints
 from hospitium.site.leaving import Answering as Line
 from hospitium.site.membership import Membership
@@ -110,6 +110,7 @@ class Attendant:
             return self._answering.once()
         finally:
             self._answering.end()
+            self._condition.note(state=ENDED)
             self._write()
 
     def once(self) -> int:
@@ -128,6 +129,7 @@ class Attendant:
         finally:
             self._answering.end()
             self._end_transport()
+            self._condition.note(state=ENDED)
             self._write()
 
     def stop(self) -> None:

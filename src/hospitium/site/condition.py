@@ -18,6 +18,7 @@ from hospitium.wire.canonical import canonical_json
 from hospitium.wire.statement import read_time, time_text
 
 FILE = "agent.json"
+ENDED = "ended"
 FRESH_S = 120.0
 """What an agent wrote longer ago than this says nothing."""
 
@@ -28,7 +29,8 @@ class Found:
 
     Attributes:
         state: What it does: ``waiting``, ``fetching``, ``training``, ``sending``, ``paused``,
-            ``closed`` (outside its hours, or a limit of the day is reached) or ``stopping``.
+            ``closed`` (outside its hours, or a limit of the day is reached), ``stopping``, or
+            ``ended`` for one that was to look once.
         reachable: Whether the coordinator answered the last request as one of a member.
         decoding: Whether what the coordinator signed could be read and verified, last time.
         round_number: Of the task taken last; None before the first.
@@ -103,7 +105,7 @@ def read_condition(folder: Path, *, now: datetime) -> tuple[Found, str]:
 
     Returns:
         A look that says nothing, and ``silent``, if it stopped without a word; ``stopped``, if it
-        does not run.
+        does not run, with the look of an agent that was to look once and did so a moment ago.
     """
     try:
         fields = json.loads((folder / FILE).read_bytes())
@@ -113,4 +115,11 @@ def read_condition(folder: Path, *, now: datetime) -> tuple[Found, str]:
         return Found(), "stopped"
     except (ValueError, KeyError, TypeError):
         return Found(), "silent"
-    return (found, "running") if age_s <= FRESH_S else (Found(), "silent")
+    is_fresh, has_ended = age_s <= FRESH_S, found.state == ENDED
+    return found if is_fresh else Found(), _word(is_fresh=is_fresh, has_ended=has_ended)
+
+
+def _word(*, is_fresh: bool, has_ended: bool) -> str:
+    if has_ended:
+        return "stopped"
+    return "running" if is_fresh else "silent"
