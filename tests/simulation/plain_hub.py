@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from starlette.requests import Request as AsgiRequest
@@ -68,29 +69,26 @@ class Routes:
                         return JSONResponse({}, status_code=404)
                     if name not in values and (text is not None or default is not None):
                         values[name] = int(text) if text is not None else default
-                return await call(
-                    **({"request": request} if _wants_request(call) else {}), **values
+                wanted = (
+                    {"request": request} if _wants_request(getattr(call, "__func__", call)) else {}
                 )
+                return await call(**wanted, **values)
         return JSONResponse({}, status_code=404)
 
 
+@cache
 def _wants_request(call: Any) -> bool:
     return "request" in inspect.signature(call).parameters
 
 
+@cache
 def _queries(call: Any) -> dict[str, Any]:
-    found = _known_queries.get(call)
-    if found is None:
-        rows = inspect.signature(call).parameters.items()
-        found = _known_queries[call] = {
-            name: None if row.default is row.empty else row.default
-            for name, row in rows
-            if name not in ("self", "request", "upload_id", "sha256", "index")
-        }
-    return found
-
-
-_known_queries: dict[Any, dict[str, Any]] = {}
+    rows = inspect.signature(call).parameters.items()
+    return {
+        name: None if row.default is row.empty else row.default
+        for name, row in rows
+        if name not in ("self", "request", "upload_id", "sha256", "index")
+    }
 
 
 def hub_app(backend: Any, *, key: Any, office: Office) -> Any:

@@ -206,11 +206,19 @@ def _chain_key(self: Chain, envelopes: Any) -> object:
     return (root.read_bytes() if envelopes else b"", tuple(envelopes))
 
 
-def _names_key(self: Chain, *, after: int = 0) -> object:
+def _names_key(self: Chain) -> object:
     """Lists are written once and never changed: a folder's names say what is in it."""
     folder = str(self._folder)
     names = os.listdir(folder) if self._folder.is_dir() else ()  # noqa: PTH208 (quicker)
-    return (folder, tuple(names), after)
+    return (folder, tuple(names))
+
+
+_real_envelopes = Chain.envelopes
+_all_envelopes = remembered(_real_envelopes, _names_key)
+
+
+def _envelopes(self: Chain, *, after: int = 0) -> list[bytes]:
+    return _real_envelopes(self, after=after) if after else list(_all_envelopes(self))
 
 
 def once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -245,7 +253,7 @@ def _quick() -> list[Change]:
         (Policy, "digest", property(once(vars(Policy)["digest"].fget))),
         (Members, "digest", property(once(vars(Members)["digest"].fget))),
         (Chain, "_verified", remembered(Chain._verified, _chain_key)),
-        (Chain, "envelopes", remembered(Chain.envelopes, _names_key)),
+        (Chain, "envelopes", _envelopes),
     ]
     plain: list[tuple[str, Callable[..., object]]] = [
         ("hospitium.site.policy.parse_policy", lambda text, where="": text),

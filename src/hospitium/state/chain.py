@@ -41,7 +41,12 @@ class Chain:
         durable.write_atomically(self._folder / "root.json", lambda file: str(file.write(root)))
 
     def envelopes(self, *, after: int = 0) -> list[bytes]:
-        """Return the signed lists of later epochs than this one, in order."""
+        """Return the signed lists of later epochs than this one, in order.
+
+        Where ``after`` is the newest, as at each request of a hub, that costs one look.
+        """
+        if after and not self._path(after + 1).exists():
+            return []
         return [path.read_bytes() for path in self._paths() if int(path.stem) > after]
 
     def current(self) -> Members | None:
@@ -84,13 +89,16 @@ class Chain:
         return found
 
     def _keep(self, members: Members, envelope: bytes) -> None:
-        path = self._folder / f"{members.members_epoch:08d}.dsse"
+        path = self._path(members.members_epoch)
         if not durable.write_once(path, envelope) and path.read_bytes() != envelope:
             raise TrustError(
                 "fork",
                 f"Another process kept another member list of epoch {members.members_epoch}. "
                 "This one was not kept. Look at both with the officers.",
             )
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"{epoch:08d}.dsse"
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*.dsse"))

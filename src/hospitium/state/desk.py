@@ -158,7 +158,11 @@ class Desk:
 
     def all_cut_off(self) -> frozenset[str]:
         """Return every site whose requests are refused."""
-        return frozenset(path.name for path in (self.folder / "cut_off").glob("[a-z0-9]*"))
+        try:
+            names = [path.name for path in (self.folder / "cut_off").iterdir()]
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(name for name in names if name[0].isalnum())
 
     # --- plans, and what sites say about them ---------------------------------------------------
 
