@@ -32,7 +32,9 @@ class Block:
         if self.language not in ("bash", "console", "bat"):
             return []
         lines = [line.split(" > ")[0].strip() for line in self.text.splitlines()]
-        return [shlex.split(line)[1:] for line in lines if line.startswith("hospitium ")]
+        return [
+            shlex.split(line, comments=True)[1:] for line in lines if line.startswith("hospitium ")
+        ]
 
 
 def name_of(page: Path) -> str:

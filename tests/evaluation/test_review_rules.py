@@ -208,3 +208,9 @@ def test_doublings_are_compared_not_differences():
     for loss, expected in ((1.0, near), (8.0, far)):
         found = said({"site-1": figures(loss=loss), **sites}).scores["loss"]["family"]
         assert found == pytest.approx(100 * expected, abs=1)
+
+
+def test_a_model_that_is_nearly_always_right_is_not_held_for_a_loss_that_is_still_small():
+    past = rounds_of(figures(loss=0.0004), count=10, num_sites=2)
+    assert said(family(figures(loss=0.04), num_sites=2), past=past).verdict == "clear"
+    assert said(family(figures(loss=4.0), num_sites=2), past=past).why == ("loss/own",)

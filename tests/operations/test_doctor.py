@@ -10,13 +10,16 @@ from pathlib import PurePosixPath
 import pytest
 from carried import NAME, NOW, Federation
 
+from hospitium.errors import UsageError
 from hospitium.operations import doctor_hops as hops
 from hospitium.operations import doctor_machine, doctor_site
 from hospitium.operations.coordinating import revoke_site
 from hospitium.operations.desks import existing
+from hospitium.operations.doctor import is_centre
 from hospitium.operations.doctor_checks import completed, failed, passed
 from hospitium.operations.doctor_coordinator import check_coordinator, check_runs
 from hospitium.operations.doctor_hops import HopError, Place, Proxy
+from hospitium.operations.enrolment import joined
 from hospitium.state.home import Home
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
@@ -117,6 +120,13 @@ def test_a_damaged_database_is_named_and_left_as_it_is(begun, tmp_path):
     assert check_runs(home).status == "FAIL"
     assert path.read_bytes() == before
     assert doctor_machine.check_databases(begun.coordinator).status == "PASS"
+
+
+def test_it_knows_a_coordinating_centre_from_a_site(begun, tmp_path):
+    assert is_centre(begun.coordinator)
+    assert not is_centre(begun.site("oslo")) and not is_centre(Home(tmp_path))
+    with pytest.raises(UsageError, match="coordinating centre and no site"):
+        joined(begun.coordinator, None)
 
 
 # --- a federation at a site ----------------------------------------------------------------------

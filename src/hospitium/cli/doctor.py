@@ -19,7 +19,10 @@ _WIDTH = 100
 def doctor(
     context: typer.Context,
     coordinator: Annotated[
-        bool, typer.Option("--coordinator", help="Look at the coordinating centre, not at a site.")
+        bool,
+        typer.Option(
+            "--coordinator", help="Look at the coordinating centre, where it is also a site."
+        ),
     ] = False,
     federation: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this federation.")
@@ -39,14 +42,21 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at all that work depends on; name what fails and who must act. Changes nothing."""
-    from hospitium.operations.doctor import Wishes, examine_coordinator, examine_site, failures
+    from hospitium.operations.doctor import (
+        Wishes,
+        examine_coordinator,
+        examine_site,
+        failures,
+        is_centre,
+    )
 
     settings = context.obj
     assert isinstance(settings, Context)
     wishes = Wishes(
         federation=federation, is_long=long, gpu=gpu, pacs=tuple(pacs or ()), invite=invite
     )
-    examine = examine_coordinator if coordinator else examine_site
+    of_centre = coordinator or (invite is None and is_centre(settings.home))
+    examine = examine_coordinator if of_centre else examine_site
     report = examine(settings.home, wishes, now=lambda: datetime.now(UTC))
     if as_json:
         print_json(report)

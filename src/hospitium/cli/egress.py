@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,14 +27,21 @@ def list_(context: typer.Context, federation: Federation = None, as_json: AsJson
         where = row["federation"] or "this site"
         size = f"{row['bytes']:>12} bytes"
         if row["kind"] == "heartbeat":  # one entry allows those of a day
-            size = f"{row['bytes']:>12} at most"
+            size = f"{row['bytes']:>12} a day at most"
         standing = "no receipt needed" if row["standing"] == "none" else row["standing"]
         typer.echo(
             f"{where} {row['n']:>5}  {row['time_utc']}  {row['kind']:<11}  {size:<18}"
-            f"  {row['sha256'][:12] or '-':<12}  {standing}"
+            f"  {row['sha256'][:12] or '-':<12}  {standing}{_of(row)}"
         )
     late = sum(row["standing"] == "unacknowledged" for row in rows)
     typer.echo(f"{len(rows)} departures; {late} without a receipt after 24 hours.")
+
+
+def _of(row: Mapping[str, Any]) -> str:
+    """Return which round of which run it belongs to, and where it went."""
+    run = f"; {row['run_id']}" if row["run_id"] else ""
+    number = f" round {row['round_number']}" if row["round_number"] is not None else ""
+    return f"{run}{number}; to {row['destination']}"
 
 
 @app.command()

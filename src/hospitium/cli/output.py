@@ -161,10 +161,9 @@ def words_of(event: Event) -> list[str]:
     if event["kind"] == "stage":
         return [f"{event['text']} ..."]
     if event["kind"] == "left_out":
-        return [
-            f"{event['run']}: round {event['round']}: {event['site_id']} is left out "
-            f"({event['reason']}); the round goes on"
-        ]
+        what = "is held for a person" if event["reason"] == "held" else "is left out"
+        why = "" if event["reason"] == "held" else f" ({event['reason']})"
+        return [f"{event['run']}: round {event['round']}: {event['site_id']} {what}{why}"]
     return [str(event["text"]), *(_site_line(row) for row in event["sites"])]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hospitium.cli.output import print_json
-from hospitium.cli.site_words import AsJson, Federation, home_of, now, tell
+from hospitium.cli.site_words import AsJson, Federation, home_of, isolated, now, tell
 
 Proxy = Annotated[
     str | None,
@@ -176,7 +176,7 @@ def _tell_status(row: Mapping[str, Any]) -> None:
     if row["agent"] == "running":
         is_at_work = row["round_number"] is not None and row["state"] != "waiting"
         number = f", round {row['round_number']}" if is_at_work else ""
-        typer.echo(f"  the agent: {row['state']}{number}; training is {_isolated(row)}")
+        typer.echo(f"  the agent: {row['state']}{number}; training is {isolated(row['isolation'])}")
     if row["next_opening"]:
         typer.echo(f"  outside its hours; tasks are answered again from {row['next_opening']}")
     if row["last_error"]:
@@ -189,10 +189,3 @@ def _thinks(standing: Mapping[str, Any]) -> str:
     listed = ", ".join(f"{digest[:12]} {word}" for digest, word in plans.items())
     epoch, heard = standing.get("members_epoch"), standing.get("heard") or "never"
     return f"a member of list {epoch}, heard {heard}; plans: {listed or 'none offered'}"
-
-
-def _isolated(row: Mapping[str, Any]) -> str:
-    return {
-        "cut_off": "cut off from the network",
-        "not_cut_off": "NOT cut off from the network",
-    }.get(row["isolation"], "not tested yet")

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from hospitium.cli.output import print_json, progress
-from hospitium.cli.site_words import AsJson, Federation, Person, PlanDigest, home_of, now, tell
+from hospitium.cli.site_words import (
+    AsJson,
+    Federation,
+    Person,
+    PlanDigest,
+    home_of,
+    isolated,
+    now,
+    tell,
+)
 from hospitium.errors import UsageError
 
 
@@ -104,7 +113,7 @@ def approve(
     typer.echo(
         f"{found['name']}: {found['state']} by {', '.join(found['approved_by'])} "
         f"({len(found['approved_by'])} of {found['needed']}), with {found['num_cases']} training "
-        f"cases, until {found['expires']}."
+        f"cases, until {found['expires']}. Training is {isolated(found['isolation'])}."
     )
     typer.echo("The agent brings this to the coordinating centre: `hospitium site up`, if not yet.")
 

@@ -44,3 +44,11 @@ def tell(found: Mapping[str, Any], words: str, *, as_json: bool) -> None:
         print_json(found)
     else:
         typer.echo(words)
+
+
+def isolated(word: str) -> str:
+    """Return how the training process stands to the network, in words."""
+    return {
+        "cut_off": "cut off from the network",
+        "not_cut_off": "NOT cut off from the network",
+    }.get(word, "not tested yet")

@@ -73,6 +73,10 @@ MEASURES: Mapping[str, Measure] = {
 }
 """``norm`` (before the clip) and ``loss`` are compared in doublings, the others as they are."""
 
+LEAST_LOSS = 0.05
+"""Nats per case; losses below are alike. The loss of a model that is nearly always right doubles
+many times for one case about which it is a little less sure."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
@@ -213,4 +217,4 @@ def _released(name: str, past: Sequence[Past]) -> float:
 def _value(name: str, figures: Figures) -> float:
     """Return a figure on the scale on which it is compared."""
     value = figures[name] / MILLION
-    return math.log2(max(value, 1e-6)) if name == "loss" else value
+    return math.log2(max(value, LEAST_LOSS)) if name == "loss" else value

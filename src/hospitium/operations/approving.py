@@ -149,6 +149,7 @@ def approve(
         "needed": policy.approval.needed,
         "num_cases": said.num_cases,
         "expires": said.expires,
+        "isolation": said.isolation,
     }
 
 

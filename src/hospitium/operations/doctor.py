@@ -22,7 +22,12 @@ from hospitium.operations.enrolment import joined
 from hospitium.site.membership import Membership, memberships
 from hospitium.state.home import Home
 
-__all__ = ["Wishes", "examine_coordinator", "examine_site", "failures"]
+__all__ = ["Wishes", "examine_coordinator", "examine_site", "failures", "is_centre"]
+
+
+def is_centre(home: Home) -> bool:
+    """Whether this installation coordinates, and is no site."""
+    return bool(federations(home)) and not memberships(home.folder)
 
 
 def examine_site(home: Home, wishes: Wishes, *, now: Callable[[], datetime]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hospitium.errors import HubError, StateConflictError, TrustError, UsageError
+from hospitium.operations.desks import federations
 from hospitium.site.line import keep_line
 from hospitium.site.membership import Membership, membership, memberships
 from hospitium.site.policy import template
@@ -203,6 +204,12 @@ def joined(home: Home, federation: str | None) -> Membership:
     known = {place.settings.federation: place for place in memberships(home.folder)}
     if federation is None and len(known) == 1:
         return next(iter(known.values()))
+    if not known and federations(home):
+        raise UsageError(
+            "This installation is a coordinating centre and no site: it asked to join nowhere. "
+            "Nothing was done. Commands about a site are given at the site; the centre's own "
+            "records are those of its runs: name one with --run."
+        )
     if federation is None or federation not in known:
         raise UsageError(
             f"Which federation? This site asked to join: {', '.join(known) or 'none yet'}. Nothing "

@@ -104,11 +104,11 @@ def _check(folder: Path, options: PhantomOptions) -> None:
     elif options.sites is not None and options.sites < 1:
         problem = f"--sites is {options.sites} against 1 or more"
     elif folder.exists() and not folder.is_dir():
-        problem = f"{folder} is a file"
+        problem = f"{folder} is a file, no folder"
     elif folder.is_dir() and any(folder.iterdir()):
-        problem = f"{folder} is not empty"
+        problem = f"{folder} is not empty; name another folder"
     if problem:
-        raise UsageError(f"Phantoms: {problem}. Nothing was written. Change this and try again.")
+        raise UsageError(f"Phantoms: {problem}. Nothing was written.")
 
 
 def _summary(folder: Path, labels: Path, *, kind: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hub_federation import Running
 
 from hospitium.engines.hub.beats import Beat
 from hospitium.engines.hub.limits import Limits
-from hospitium.engines.hub.messages import Receipt, Reply
+from hospitium.engines.hub.messages import NO_TASK, Receipt, Reply
 from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.requests import HEADER, Question, Signer
 from hospitium.state.hub_store import OpenTask
@@ -160,6 +160,12 @@ def test_a_site_does_its_own_things(world):
     again = world.call("site-1", "POST", f"{upload}/complete", content=statement)
     assert again.content == done.content
     assert world.call("site-1", "GET", "/v1/tasks", "after=0&wait=0").status_code == 204
+
+
+def test_a_poll_after_the_last_number_brings_no_task_though_one_is_open(world):
+    assert world.call("site-1", "GET", "/v1/tasks", "after=99&wait=0").status_code == 200
+    query = f"after={NO_TASK}&wait=0"
+    assert world.call("site-1", "GET", "/v1/tasks", query).status_code == 204
 
 
 def of_the_owner(world, owner):

@@ -18,6 +18,8 @@ from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload, dsse_sig
 TASK_TYPE = "application/vnd.hospitium.task+json"
 ANSWER_TYPE = "application/vnd.hospitium.answer+json"
 RECEIPT_TYPE = "application/vnd.hospitium.receipt+json"
+NO_TASK = (1 << 53) - 1
+"""A number after which no task comes: a long poll after it waits and takes nothing."""
 MAX_CHECKPOINT = 1 << 10
 """Characters of a signed checkpoint; an honest one has some 300."""
 

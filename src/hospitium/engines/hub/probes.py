@@ -21,12 +21,11 @@ from typing import Any
 import httpx
 
 from hospitium.engines.hub.hearing import bounded, parsed
+from hospitium.engines.hub.messages import NO_TASK
 from hospitium.engines.hub.requests import HEADER, Question, Signer
 from hospitium.errors import HubError
 from hospitium.wire.signing import SigningKey
 
-NO_TASK = (1 << 53) - 1
-"""A number after which no task comes: a long poll after it waits and takes nothing."""
 TIMEOUT_S = 30.0
 
 

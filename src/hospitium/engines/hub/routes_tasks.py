@@ -15,8 +15,10 @@ from hospitium.engines.hub.bodies import caller_of
 from hospitium.engines.hub.describing import BYTES, DATA, NUMBER, TEXT, answers, list_of, object_of
 from hospitium.engines.hub.errors import not_found
 from hospitium.engines.hub.limits import Limits
+from hospitium.engines.hub.messages import NO_TASK
 from hospitium.engines.hub.requests import Member, refused
 from hospitium.errors import HubError
+from hospitium.state.hub_store import OpenTask
 
 READ_BYTES = 1 << 20
 
@@ -75,7 +77,7 @@ class TaskRoutes:
         try:
             while True:
                 woken.clear()
-                tasks = await asyncio.to_thread(self._backend.tasks, site_id, after=after)
+                tasks = await asyncio.to_thread(self._tasks, site_id, after=after)
                 left_s = until - loop.time()
                 if tasks or left_s <= 0 or self._is_closing:
                     break
@@ -92,6 +94,9 @@ class TaskRoutes:
             return Response(status_code=204)
         listed = [{"n": task.n, "envelope": task.envelope.decode()} for task in tasks]
         return JSONResponse({"tasks": listed})
+
+    def _tasks(self, site_id: str, *, after: int) -> list[OpenTask]:
+        return [] if after == NO_TASK else self._backend.tasks(site_id, after=after)
 
     async def blob(self, request: Request, sha256: Digest) -> Response:
         """Return a blob that one of this site's tasks names, or a range of it."""
