@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ONLY   ?=
 
+# Where it is set, each of the many processes that the tests start compiles all of our source anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-ci test-slow check bench docs clean
 
 setup: $(READY)

@@ -1,8 +1,7 @@
 """Verify offline what left a site: `python hospitium_verify.py oslo.jsonl [coordinator.jsonl ...]`.
 
-Takes bundles of `hospitium audit export`. Needs Python 3.11, `cryptography`, no network. It prints
-what left and each finding; exits with 1 if there is one. With bundles of both sides it looks for
-gaps between them too. Whose the officers' keys are it cannot know: compare what it prints.
+Takes bundles of `hospitium audit export`; needs no network. Prints what left and each finding, and
+exits with 1 if there is one. Whose the officers' keys are it cannot know: compare what it prints.
 """
 
 import base64
@@ -19,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey as Key
 
 BACKWARDS, APART = timedelta(minutes=5), timedelta(hours=24)  # how wrong one clock, and two, may be
-RECORDS = ("members", "leaf", "checkpoint", "departed", "seen")
+PLACE, WHAT = ("run_id", "round_number"), ("base_digest", "plan_digest")  # that is asked
 WRONG = (ValueError, LookupError, TypeError, AttributeError, RecursionError, InvalidSignature)
 
 
@@ -28,45 +27,49 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         rows = [json.loads(text) for text in path.read_text("utf-8").split("\n") if text]
-        self.head, self.rows = rows[0], {k: [r for r in rows if r["record"] == k] for k in RECORDS}
+        self.head, self.rows = rows[0], lambda kind: [r for r in rows if r["record"] == kind]
         self.is_site, self.name = self.head["side"] == "site", self.head["name"]
-        self.taken = {row["n"] for row in self.rows["departed"] if row["receipt"]}
+        self.taken = {row["n"] for row in self.rows("departed") if row["receipt"]}
         self.who = self.name if self.is_site else "coordinator"
-        self.origin, self.size = self.head["origin"], len(self.rows["leaf"])
-        self.keys, self.lists = {"coordinator": []}, {}  # of each site too; digests by epoch
+        self.origin, self.size = self.head["origin"], len(self.rows("leaf"))
+        self.keys, self.alike = {"coordinator": []}, {}  # of each site too; see `take_alike`
         self.found, self.leaves, self.times, self.hashes, self.points = [], [], [], [], []
         self.find = lambda name, n, words: self.found.append((name, n, words))
         self.take_keys()
-        notes = [read_note(row["note"]) for row in self.rows["seen"]]
+        notes = [read_note(row["note"]) for row in self.rows("seen")]
         self.shown = [note[:3] for note in notes if holds(*note, self.keys["coordinator"])]
+        for *place, root in self.shown:
+            self.take_alike("fork", place[1], place, root)
         self.own = self.keys.get(self.who, [])
         self.take_leaves()
         self.take_checkpoints()
-        for row in self.rows["departed"]:
+        for row in self.rows("departed"):
             self.check_departed(row["n"], row["statement"].encode(), row["receipt"])
 
     def take_keys(self) -> None:
         """Follow the member lists; each is signed by officers of the one before."""
         officers, threshold, before = self.head["officers"], self.head["threshold"], ""
-        for n, row in enumerate(self.rows["members"]):
-            said = {}
-            with suppress(*WRONG):
-                payload = open_dsse(row["envelope"], officers, "members", threshold)
-                said = json.loads(payload)
+        for n, row in enumerate(self.rows("members")):
+            said, digest = open_dsse(row["envelope"], officers, "members", threshold)
             if not said or (before and said["previous_digest"] != before):
                 return self.find("members", n, "this member list is refused")
-            officers, threshold, before = said["officers"], said["threshold"], sha256(payload)
-            self.lists[said["members_epoch"]] = before
+            officers, threshold, before = said["officers"], said["threshold"], digest
+            self.take_alike("members", said["members_epoch"], said["members_epoch"], before)
             self.keys["coordinator"] += said["coordinator_keys"]
             for site in said["sites"]:
                 self.keys.setdefault(site["site_id"], []).append(site["signing_key"])
-        if not self.rows["members"] and self.head["key"]:
+        if not self.rows("members") and self.head["key"]:
             self.keys[self.who] = [self.head["key"]]
+
+    def take_alike(self, name: str, n: int, of: object, what: object) -> None:
+        """Take what all sides must say alike of something; the first word of a side is its own."""
+        if self.alike.setdefault((name, canonical(of)), (what, n))[0] != what:
+            self.find(name, n, "it contradicts an entry before it")
 
     def take_leaves(self) -> None:
         """Read the entries; at a site each names the line before it."""
         before, ids = "", [note_id(self.origin, key) for key in self.own]
-        for n, row in enumerate(self.rows["leaf"]):
+        for n, row in enumerate(self.rows("leaf")):
             try:
                 value = json.loads(row["line"])
                 leaf = value["leaf"] if self.is_site else value
@@ -84,70 +87,68 @@ class Bundle:
             if [time + BACKWARDS] < self.times[-1:]:
                 self.find("clock", n, f"its time is {self.times[-1] - time} before the last")
             self.times.append(time)
+            if (leaf["kind"], leaf.get("purpose")) in (("update", None), ("asked", "train")):
+                place = [self.head["federation"], *(leaf.get(name) for name in PLACE)]
+                self.take_alike("split", n, place, [leaf.get(name) for name in WHAT])
             self.hashes.append(hashlib.sha256(b"\x00" + canonical(leaf)).digest())
             if signature[:4] in ids:
                 self.add(n + 1, signature=signature)
 
     def take_checkpoints(self) -> None:
         """Take what is signed of the log, and name the first entry that no signature proves."""
-        for row in self.rows["checkpoint"]:
+        for row in self.rows("checkpoint"):
             _, size, _, signature = read_note(row["note"])
             self.add(size if signature else self.size + 1, signature=signature)
-        for n, leaf in enumerate(self.leaves):
-            if leaf["kind"] == "received" and leaf.get("cosignature"):
-                try:
-                    envelope = base64.b64decode(leaf["cosignature"]).decode()
-                    payload = open_dsse(envelope, self.keys.get(leaf["site_id"], []), "cosignature")
-                    self.add(*(json.loads(payload)[name] for name in ("size", "root")))
-                except WRONG:
-                    self.find("entry", n, "the cosignature in it does not hold")
+        for n, leaf in [(n, it) for n, it in enumerate(self.leaves) if it.get("cosignature")]:
+            try:
+                envelope = base64.b64decode(leaf["cosignature"]).decode()
+                said = open_dsse(envelope, self.keys.get(leaf["site_id"], []), "cosignature")[0]
+                self.add(said["size"], root=bytes.fromhex(said["root"]))
+                asked = self.leaves[min(said["asked"], n)]
+                told = asked | {"sites": sha256(canonical(asked.get("sites")))}
+                due = {"kind": "asked", "purpose": "train", "round_number": leaf["round_number"]}
+                names = (*PLACE, *WHAT, "purpose", "members_digest", "sites")
+                if told != told | due or any(said[name] != told.get(name) for name in names):
+                    self.find("split", n, "its site cosigned something else than was asked")
+            except WRONG:
+                self.find("entry", n, "the cosignature in it does not hold")
         self.points.sort()
-        low = bisect_left(self.points, True, key=self.fails)
+        low = bisect_left(self.points, True, key=lambda point: not self.has(*point))
         first = self.points[low - 1][0] if low else 0
         if first < len(self.leaves) and (low < len(self.points) or self.head["is_signed"]):
             self.find("entry", first, "no signature holds over it and those before it")
 
-    def add(self, size: int, root: str = "", signature: bytes = b"") -> None:
+    def add(self, size: int, root: bytes = b"", signature: bytes = b"") -> None:
         """Add a proof of the first entries: their root, or this side's signature over it."""
         if size > self.size:
             self.find("truncated", self.size, "more entries than it has were signed")
         elif size <= len(self.leaves):
             self.points.append((size, root, signature))
 
-    def has(self, size: int, root: bytes) -> bool:
-        return size <= len(self.hashes) and root_of(self.hashes[:size]) == root
-
-    def fails(self, point: tuple[int, str, bytes]) -> bool:
-        own = root_of(self.hashes[: point[0]])
-        is_signed = holds(self.origin, point[0], own, point[2], self.own)
-        return own.hex() != point[1] if point[1] else not is_signed
+    def has(self, size: int, root: bytes, signature: bytes = b"") -> bool:
+        """Whether the first entries have this root, or one that this side signed."""
+        own = root_of(self.hashes[:size]) if size <= len(self.hashes) else b"too few"
+        return own == root or holds(self.origin, size, own, signature, self.own)
 
     def check_departed(self, n: int, statement: bytes, receipt: str) -> None:
         """Check what is kept beside an entry against it, and the coordinator's receipt."""
         if n >= self.size:
             return self.find("truncated", n, "it left, and its entry is not there")
-        leaf = self.leaves[n] if n < len(self.leaves) else {}
-        named, found = {sha256(statement)}, ()
+        leaf, digest = self.leaves[n] if n < len(self.leaves) else {}, sha256(statement)
+        said, named = open_dsse(receipt, self.keys["coordinator"], "receipt")[0], {digest}
         with suppress(*WRONG):
             payload = json.loads(base64.b64decode(json.loads(statement)["payload"]))
             named.add(sha256(base64.b64decode(payload["content"])))
         if leaf and statement and not named & {leaf["sha256"], leaf.get("envelope_sha256")}:
             self.find("payload", n, "other bytes are kept beside it than it names")
-        with suppress(*WRONG):
-            said = json.loads(open_dsse(receipt, self.keys["coordinator"], "receipt"))
-            found = (said["site_id"], said["statement"])
-        if receipt and found != (self.name, sha256(statement)):
+        if receipt and [said.get("site_id"), said.get("statement")] != [self.name, digest]:
             self.find("receipt", n, "its receipt does not hold")
 
 
 def together(site: Bundle, run: Bundle) -> None:
     """Look for gaps between a site's record and the coordinator's log of one run."""
-    for epoch in sorted(site.lists.keys() & run.lists.keys()):
-        if site.lists[epoch] != run.lists[epoch]:
-            site.find("members", epoch, "the coordinator has another member list of this epoch")
-    for origin, size, root in site.shown:
-        if origin == run.origin and not run.has(size, root):
-            run.find("fork", size, f"{site.name} was shown another history")
+    for _, size, _ in [it for it in site.shown if it[0] == run.origin and not run.has(*it[1:])]:
+        run.find("fork", size, f"{site.name} was shown another history")
     ours = [leaf for leaf in site.leaves if leaf["kind"] == "update" and leaf["run_id"] == run.name]
     own = {(leaf["round_number"], leaf["params_sha256"]): leaf for leaf in ours}
     told = [(n, leaf) for n, leaf in enumerate(run.leaves) if leaf.get("site_id") == site.name]
@@ -175,24 +176,25 @@ def verified(paths: list[str]) -> list[Bundle]:
     for one, other in combinations(sorted(bundles, key=lambda it: not it.is_site), 2):
         if one.is_site and not other.is_site:
             together(one, other)
-        for origin, size, root in one.shown if other.is_site else []:
-            if any((origin, size) == it[:2] and root != it[2] for it in other.shown):
-                one.find("fork", size, f"{other.name} was shown another history")
+        for (name, key), (what, n) in one.alike.items():
+            if other.alike.get((name, key), (what,))[0] != what:
+                one.find(name, n, f"the record of {other.name} says otherwise")
     return bundles
 
 
-def open_dsse(text: str, keys: list[str], kind: str, threshold: int = 1) -> bytes:
-    """Return the payload of a DSSE envelope, all of whose signatures are of these keys."""
-    value, media = json.loads(text), f"application/vnd.hospitium.{kind}+json"
-    payload = base64.b64decode(value["payload"], validate=True)
-    data = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
-    by_id = {sha256(bytes.fromhex(key)): key for key in keys}
-    rows = {by_id[row["keyid"]]: base64.b64decode(row["sig"]) for row in value["signatures"]}
-    for key, signature in rows.items():
-        Key.from_public_bytes(bytes.fromhex(key)).verify(signature, data)
-    if (canonical(value), value["payloadType"]) != (text.encode(), media) or len(rows) < threshold:
-        raise ValueError
-    return payload
+def open_dsse(text: str, keys: list[str], kind: str, threshold: int = 1) -> tuple[dict, str]:
+    """Return what a DSSE envelope says and its SHA-256; nothing unless these keys signed it."""
+    with suppress(*WRONG):
+        value, media = json.loads(text), f"application/vnd.hospitium.{kind}+json"
+        payload = base64.b64decode(value["payload"], validate=True)
+        data = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
+        by_id = {sha256(bytes.fromhex(key)): bytes.fromhex(key) for key in keys}
+        for row in value["signatures"]:
+            Key.from_public_bytes(by_id[row["keyid"]]).verify(base64.b64decode(row["sig"]), data)
+        is_of_form = (canonical(value), value["payloadType"]) == (text.encode(), media)
+        if is_of_form and len({row["keyid"] for row in value["signatures"]}) >= threshold:
+            return dict(json.loads(payload)), sha256(payload)
+    return {}, ""
 
 
 def read_note(note: str) -> tuple[str, int, bytes, bytes]:
@@ -204,7 +206,6 @@ def read_note(note: str) -> tuple[str, int, bytes, bytes]:
 
 
 def holds(origin: str, size: int, root: bytes, signature: bytes, keys: list[str]) -> bool:
-    """Whether one of these keys signed this checkpoint."""
     body = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
     for key in (key for key in keys if note_id(origin, key) == signature[:4]):
         with suppress(InvalidSignature):
@@ -219,9 +220,8 @@ def note_id(origin: str, key: str) -> bytes:
 def root_of(hashes: list[bytes]) -> bytes:
     """Return the root of RFC 6962, section 2.1: of an odd number, the last goes up as it is."""
     while len(hashes) > 1:
-        pairs = zip(hashes[::2], hashes[1::2], strict=False)
-        above = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
-        hashes = above + hashes[2 * len(above) :]
+        pairs = [hashes[n : n + 2] for n in range(0, len(hashes), 2)]
+        hashes = [hashlib.sha256(b"\x01" + b"".join(p)).digest() if p[1:] else p[0] for p in pairs]
     return hashes[0] if hashes else hashlib.sha256(b"").digest()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from hospitium.errors import QuorumError, UpdateError
 from hospitium.plan import Plan
 from hospitium.types import (
@@ -44,9 +46,10 @@ def run(
         progress.round_opened(plan, task, site_ids)
 
         aggregate = _accepted(task, algorithm=algorithm, ledger=ledger)
-        for answer in engine.ask(task, waiting, deadline_s=plan.rounds.deadline_s):
-            progress.answer(task, _receive(answer, task=task, aggregate=aggregate, ledger=ledger))
-            del answer
+        with closing(engine.ask(task, waiting, deadline_s=plan.rounds.deadline_s)) as answers:
+            for it in answers:
+                progress.answer(task, _receive(it, task=task, aggregate=aggregate, ledger=ledger))
+                del it
         if taken_out := [*ledger.struck(task, engine.gone(site_ids)), *review.held(task)]:
             del aggregate
             aggregate = _accepted(task, algorithm=algorithm, ledger=ledger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -86,6 +86,8 @@ class LeftOut:
 
 
 Answer: TypeAlias = Update | LeftOut
+Answers: TypeAlias = Generator[Answer, None, None]
+"""What comes of one asking; whoever stops listening before its end closes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +149,13 @@ class Engine(Protocol):
     def select(self, *, round_number: int) -> Sequence[str]:
         """Return the sites to ask in this round, sorted."""
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterable[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Give the task to these sites and yield each answer as it arrives.
 
         Every site is answered for at most once, by an `Update` or a `LeftOut`; a site that
         raises, dies or is silent at the deadline is left out with its reason. Ends when all have
-        answered or the deadline has passed, whichever is first. Never raises for one site.
+        answered or the deadline has passed, whichever is first. Never raises for one site. Where it
+        is closed before its end, nobody is waited for any more.
         """
 
     def gone(self, site_ids: Sequence[str]) -> Sequence[LeftOut]:

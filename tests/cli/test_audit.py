@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from audited import RUN, record
 
+from hospitium.errors import TrustError
 from hospitium.wire.canonical import digest
 
 VERIFIER = Path(__file__).parents[2] / "verifier" / "hospitium_verify.py"
@@ -123,3 +124,16 @@ def test_the_verifier_is_one_short_file_without_hospitium(tmp_path):
     assert len(source.splitlines()) <= 250 and "import hospitium" not in source
     assert "from hospitium" not in source
     assert verify() == (1, "It does NOT hold.\n")
+
+
+def test_a_site_goes_on_with_a_run_by_name_and_reason_only(recorded, call, tmp_path):
+    there = recorded.copy(tmp_path / "there")
+    there.watched("oslo").stop(TrustError("fork", "Another history."), ask=b"task")
+    resume = ("--home", there.home("oslo").folder, "site", "resume")
+    for words in ((RUN,), (RUN, "--as", "Kari"), (RUN, "--reason", "x"), ("--as", "Kari")):
+        said = call(*resume, *words)
+        assert (said.status, "Nothing was changed" in said.err) == (2, True)
+    said = call(*resume, RUN, "--as", "Kari", "--reason", "the officers looked", "--json").json
+    assert (said["by"], said["reason"], said["stopped"]) == ("Kari", "the officers looked", "fork")
+    assert call(*resume, RUN, "--as", "Kari", "--reason", "again").status == 2
+    assert call(*resume, "--json").json["is_paused"] is False

@@ -23,6 +23,9 @@ from hospitium.wire.envelope import MAX_ENVELOPE_BYTES, encode_update
 SECRET = "/data/patients/1.2.840.113619.2.55.3/ANNA^MEIER.dcm"
 """What must never be shown to others."""
 
+LATE_S = 0.8
+"""How long a late site takes: more than the deadline of its test, less than two rounds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
@@ -89,23 +92,27 @@ def fail_in_words(scene: Scene) -> Update:
     raise SiteError("there are no training cases", detail=f"looked for {SECRET}")
 
 
+def fail_naming_a_patient(scene: Scene) -> Update:
+    raise SiteError(f"no cases of {SECRET}")
+
+
 def hang_in_round_1(scene: Scene) -> Update:
     if scene.task.round_number == 1:
-        time.sleep(60)
+        time.sleep(3600)
     return answer(scene)
 
 
 def late_in_round_1(scene: Scene) -> Update:
     """Answer after the deadline, at a time when the next round is open."""
     if scene.task.round_number == 1:
-        time.sleep(2.0)
+        time.sleep(LATE_S)
     return answer(scene)
 
 
 def slow_in_round_2(scene: Scene) -> Update:
     """Keep round 2 open for as long as a late answer would take to come in."""
     if scene.task.round_number == 2:
-        time.sleep(2.0)
+        time.sleep(LATE_S)
     return answer(scene)
 
 

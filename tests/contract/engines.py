@@ -7,10 +7,7 @@ sites live in processes of their own and send bytes: then they may hang, die and
 from __future__ import annotations
 
 import atexit
-import base64
 import json
-import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,24 +15,19 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import acts
 from acts import Act, Scene, Sent
+from handling import NUM_WORKERS, handle
 from hub_federation import Running
 
-from hospitium.engines.hub import site_work
+from hospitium.engines.hub import answers, site_work
 from hospitium.engines.hub.site_loop import Approved
 from hospitium.engines.in_process import InProcess, LocalSite
-from hospitium.engines.site_worker import public_words
 from hospitium.engines.workers import WorkerPool
 from hospitium.plan import Plan
-from hospitium.site.egress import prepare
 from hospitium.state.store import Store
 from hospitium.testing.fakes import DirectEngine
 from hospitium.types import Answer, Engine, Task, Update
-from hospitium.wire import blob
-from hospitium.wire.envelope import decode_task
-
-NUM_WORKERS = 2
+from hospitium.wire.sealing import seal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +89,19 @@ def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
         approved = Approved(plan=Plan(), cases=folder, num_cases=10)
         running.join(site_id, pool=pool, approved=lambda _, it=approved: it, folder=folder)
 
-    lying = patch.object(site_work, "inspect", _inspect_nothing)
-    lying.start()
+    lies = [
+        patch.object(site_work, "inspect", _inspect_nothing),
+        patch.object(answers, "seal", _seal_anything),
+    ]
+    for lie in lies:
+        lie.start()
 
     def stop() -> None:
         if alone:
             pool.close()
         running.stop()
-        lying.stop()
+        for lie in lies:
+            lie.stop()
 
     return running.engine(Store(place / "store"), on_close=stop)
 
@@ -122,6 +119,11 @@ def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: 
     )
 
 
+def _seal_anything(source: Any, target: Any, *, content_sha256: str, **rest: Any) -> str:
+    """Seal whatever there is, whatever was promised of it."""
+    return seal(source, target, **rest)
+
+
 @cache
 def _shared_pool() -> WorkerPool:
     """Start processes once for all tests: that is what takes time."""
@@ -135,36 +137,6 @@ def _warm(pool: WorkerPool, place: Path) -> None:
     request = json.dumps({"warm": str(place)}).encode()
     for future in [pool.submit(request, deadline_s=60) for _ in range(NUM_WORKERS)]:
         future.result()
-
-
-def handle(request: bytes) -> bytes:
-    """Act as a site does, in a worker process; the wire is that of the real handler."""
-    fields = json.loads(request)
-    if "warm" in fields:
-        return _wait_for_all(Path(fields["warm"]))
-    return public_words(lambda: _act(fields), Path(fields["folder"]))
-
-
-def _act(fields: Mapping[str, Any]) -> str:
-    task = decode_task(base64.b64decode(fields["task"]), params=blob.read(Path(fields["params"])))
-    folder, outbox = Path(fields["folder"]), Path(fields["outbox"])
-    act = getattr(acts, (folder / "act").read_text())
-    done = act(Scene(task=task, site_id=fields["site_id"], place=folder.parent))
-    if isinstance(done, Sent):
-        outbox.mkdir(parents=True, exist_ok=True)
-        if done.file is not None:
-            (outbox / f"{done.digest}.safetensors").write_bytes(done.file)
-        return base64.b64encode(done.envelope).decode()
-    envelope, _ = prepare(done, task=task, outbox=outbox)
-    return base64.b64encode(envelope).decode()
-
-
-def _wait_for_all(place: Path) -> bytes:
-    (place / f"warm-{os.getpid()}").touch()
-    until = time.monotonic() + 50
-    while len(list(place.glob("warm-*"))) < NUM_WORKERS and time.monotonic() < until:
-        time.sleep(0.005)
-    return b"{}"
 
 
 KINDS = (

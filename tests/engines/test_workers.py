@@ -44,8 +44,10 @@ def test_the_clock_of_a_request_starts_when_a_worker_takes_it(pool):
 
 def test_a_worker_that_hangs_is_killed_at_the_deadline_and_replaced(pool):
     pid = told(order(pool, "tell"))["pid"]
+    future = order(pool, 600.0, deadline_s=0.3)
     with pytest.raises(TimeoutError):
-        order(pool, 60.0, deadline_s=0.3).result(timeout=30)
+        future.result(timeout=60)
+    assert future.done()
     assert told(order(pool, "tell"))["pid"] != pid
     assert not _is_running(pid)
 
@@ -54,10 +56,10 @@ def test_a_worker_that_stands_still_delays_nobody_beyond_the_deadline(pool):
     """Neither while it works, nor when it does not even take the request from the pipe."""
     pid = told(order(pool, "tell"))["pid"]
     os.kill(pid, signal.SIGSTOP)
-    started = time.monotonic()
+    future = pool.submit(json.dumps("x" * 1_000_000).encode(), deadline_s=0.5)
     with pytest.raises(TimeoutError):
-        pool.submit(json.dumps("x" * 1_000_000).encode(), deadline_s=0.5).result(timeout=30)
-    assert time.monotonic() - started < 10.5  # a peer system stood still for 657 s
+        future.result(timeout=60)  # a peer system stood still for 657 s
+    assert future.done()
     assert told(order(pool, "tell"))["pid"] != pid
 
 
@@ -86,14 +88,12 @@ def test_a_worker_leaves_ctrl_c_to_its_parent(pool):
 def test_closing_stops_what_is_done_and_what_waits_and_blames_no_site():
     pool = WorkerPool(handlers.obey, num_workers=1)
     pid = told(order(pool, "tell"))["pid"]
-    futures = [order(pool, 60.0) for _ in range(3)]
-    started = time.monotonic()
+    futures = [order(pool, 600.0) for _ in range(3)]
     pool.close()
     pool.close()
     for future in futures:
         with pytest.raises(EngineError, match="resume"):
-            future.result(timeout=1)
-    assert time.monotonic() - started < 10
+            future.result(timeout=0)
     assert not _is_running(pid)
 
 

@@ -91,6 +91,7 @@ def hippocampus(real_data):
     return read
 
 
+@pytest.mark.ci
 def test_hippocampus_names_its_intensity_problem_by_itself(hippocampus):
     checks = hippocampus("range")
     assert {code for code, check in checks.items() if check.status != "PASS"} == {"C18"}

@@ -67,7 +67,7 @@ def _facts(**more) -> Facts:
 # --- sums ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(subjects, subjects)
 def test_the_sum_of_two_sites_is_the_fingerprint_of_all_their_subjects(first, second):
     assert add(fingerprint_of(first), fingerprint_of(second)) == fingerprint_of(first + second)

@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -235,13 +234,12 @@ def test_bombs_are_refused_at_once_without_memory():
     small = nifti(noise(shape=(8, 8, 8), dtype=np.uint8))
     huge = changed(small, 40, "<8h", 3, 30_000, 30_000, 1_000, 1, 1, 1, 1)
     large = changed(small, 40, "<8h", 3, 1_000, 1_000, 500, 1, 1, 1, 1)
-    begin = time.perf_counter()
     tracemalloc.start()
     assert reason(huge) == reason(gzip.compress(huge)) == "too_large"
     assert reason(gzip.compress(large)) == "too_large"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20 << 20 and time.perf_counter() - begin < 1
+    assert peak < 20 << 20
 
 
 def test_bytes_behind_the_voxels_are_noted():

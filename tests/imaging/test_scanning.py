@@ -372,7 +372,6 @@ def test_an_index_that_is_missing_or_damaged_is_said(tmp_path, images, look):
 
 HANDLERS = """
 import os, time
-from hospitium.imaging import scan_worker
 
 def prepare(settings):
     def answer(request):
@@ -387,6 +386,8 @@ def broken(settings):
     raise ValueError("no decoder")
 
 def deadly(settings):
+    from hospitium.imaging import scan_worker  # here, as it is slow, and the others need it not
+
     read = scan_worker.prepare(settings)
     def answer(request):
         if b"00002" in request and b'"denied": []' in settings:

@@ -5,9 +5,9 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from audited import NAME, ORIGIN, ROUNDS, RUN, chained, load_verifier, record
+from audited import NAME, ORIGIN, ROUNDS, RUN, both, chained
 
-from hospitium.operations.audit_bundles import NOTES, read_bundle, write_bundle
+from hospitium.operations.audit_bundles import NOTES, read_bundle
 from hospitium.operations.auditing import (
     export_record,
     show_record,
@@ -21,13 +21,7 @@ from hospitium.wire.checkpoints import read_note, sign_checkpoint
 from hospitium.wire.members import sign_members
 from hospitium.wire.signing import SigningKey
 
-VERIFIER = load_verifier()
 OSLO = f"hospitium/{NAME}/oslo"
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture
@@ -35,24 +29,9 @@ def there(recorded, tmp_path):
     return recorded.copy(tmp_path / "there")
 
 
-def found_by_us(bundles):
-    return {(it.origin, it.name, it.n) for it in verify_bundles(bundles)}
-
-
-def found_by_the_verifier(bundles, folder):
-    paths = [folder / f"{n}.jsonl" for n in range(len(bundles))]
-    for rows, path in zip(bundles, paths, strict=True):
-        write_bundle(rows, path)
-    read = VERIFIER.verified([str(path) for path in paths])
-    return {(bundle.origin, name, n) for bundle in read for name, n, _ in bundle.found}
-
-
 def found(there, tmp_path, *sides):
     """Return what both find, which is the same."""
-    bundles = there.bundles(*sides)
-    ours = found_by_us(bundles)
-    assert found_by_the_verifier(bundles, tmp_path) == ours
-    return ours
+    return both(there.bundles(*sides), tmp_path)
 
 
 # --- nothing was changed -------------------------------------------------------------------------
@@ -328,12 +307,6 @@ def test_a_receipt_of_which_the_coordinator_has_no_entry_is_found(there, tmp_pat
     in_database(there, "DROP INDEX log_by_kind", "DELETE FROM log WHERE n >= 6")
     ours = found(there, tmp_path, "oslo", "coordinator")
     assert {n for origin, name, n in ours if (origin, name) == (OSLO, "gap")} == {4, 6}
-
-
-def both(bundles, tmp_path):
-    ours = found_by_us(bundles)
-    assert found_by_the_verifier(bundles, tmp_path) == ours
-    return ours
 
 
 def test_a_checkpoint_that_the_coordinator_made_up_for_a_site_is_found(recorded, tmp_path):

@@ -7,7 +7,7 @@ import base64
 import importlib.util
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from carried import NAME, Federation
 from hospitium.engines.hub.messages import Receipt, Reply
 from hospitium.engines.hub.transport import WORK
 from hospitium.engines.hub.watched import WATCH, WatchedRun
-from hospitium.operations.audit_bundles import note_run, run_bundle, site_bundle
+from hospitium.operations.audit_bundles import note_run, run_bundle, site_bundle, write_bundle
+from hospitium.operations.auditing import verify_bundles
 from hospitium.operations.desks import coordinator_key, existing
 from hospitium.operations.running import open_ledger
 from hospitium.site.leaving import Departure, facts_of, words_of
@@ -41,6 +42,20 @@ def load_verifier():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+VERIFIER = load_verifier()
+
+
+def both(bundles, folder):
+    """Return what we and the offline verifier find, which is the same."""
+    paths = [folder / f"{n}.jsonl" for n in range(len(bundles))]
+    for rows, path in zip(bundles, paths, strict=True):
+        write_bundle(rows, path)
+    read = VERIFIER.verified([str(path) for path in paths])
+    ours = {(it.origin, it.name, it.n) for it in verify_bundles(bundles)}
+    assert {(bundle.origin, name, n) for bundle in read for name, n, _ in bundle.found} == ours
+    return ours
 
 
 class Hub:
@@ -100,8 +115,11 @@ class Recorded:
         return Recorded(folder)
 
 
-def record(folder):
-    """Have two sites take part in a run, and return what is on disk afterwards."""
+def record(folder, *, split=False):
+    """Have two sites take part in a run, and return what is on disk afterwards.
+
+    With ``split`` the coordinator gives the second site another model in the last round.
+    """
     there = Recorded(folder)
     federation = there.federation.begin()
     for site_id in SITES:
@@ -119,23 +137,26 @@ def record(folder):
         egress, hub = egress_of(federation.place(site_id)), Hub(key, site_id)
         egress.beat(b"well", hub)
     for round_number in range(1, ROUNDS + 1):
-        _round(there, ledger, plan, key, round_number)
+        is_split = split and round_number == ROUNDS
+        _round(there, ledger, plan, key, round_number, is_split=is_split)
     note_run(ledger, key=key, federation=NAME)
     ledger.close()
     return there
 
 
-def _round(there, ledger, plan, key, round_number):
+def _round(there, ledger, plan, key, round_number, *, is_split):
     base = f"{round_number:x}" * 64
     members = existing(there.federation.coordinator, NAME).members()
     asking = Asking(
         run_id=RUN, round_number=round_number, purpose="train", plan_digest=plan.digest,
         base_digest=base, members_digest=members.digest, sites=SITES,
     )  # fmt: skip
-    asked = ledger.log.asked(asking.fields)
-    size = ledger.log.size
-    head = Checkpoint(origin=ORIGIN, size=size, root=ledger.log.tree().root(size))
     for site_id in SITES:
+        if is_split and site_id == SITES[-1]:
+            asking = replace(asking, base_digest="f" * 64)
+        asked = ledger.log.asked(asking.fields)
+        size = asked + 1
+        head = Checkpoint(origin=ORIGIN, size=size, root=ledger.log.tree().root(size))
         there.watched(site_id).remember(sign_checkpoint(head, key))
         evidence = _answer(there, plan, key, asking, asked, head, site_id)
         with ledger._database.transaction("received") as change:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from carried import NAME, NOW, POLICY, Federation
+from quick_stop import stop_quickly
 from throwaway_ca import write_certificates
 from tiny import tiny_plan
 
@@ -43,6 +44,7 @@ from hospitium.wire.sealing import RunKey
 
 KARI = "Kari Nordmann"
 SOON_S = 20.0
+stop_quickly()
 
 
 class Net:

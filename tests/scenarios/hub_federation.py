@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quick_stop import stop_quickly
 from throwaway_ca import write_certificates
 
 from hospitium.engines.hub.app import Hub
@@ -23,6 +24,8 @@ from hospitium.engines.workers import WorkerPool
 from hospitium.state.store import Store
 from hospitium.wire.sealing import RunKey
 from hospitium.wire.signing import SigningKey
+
+stop_quickly()
 
 RUN_KEY = RunKey.from_bytes(b"run key of a test".ljust(32, b"."))
 """The same in every process of a test."""

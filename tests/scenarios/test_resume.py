@@ -10,15 +10,15 @@ from hospitium.state import durable
 from hospitium.state.ledger import RunLedger
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unbroken")
-    create(folder, small_plan(rounds=3))
-    points = []
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.ci)])
+def unbroken(request, tmp_path_factory):
+    """Return state, record and write points of a run, and the plan that it had."""
+    folder, plan, points = tmp_path_factory.mktemp("unbroken"), small_plan(rounds=request.param), []
+    create(folder, plan)
     durable.on_write_point = points.append
     state, record = go_on(folder)
     durable.on_write_point = None
-    return state, record, points
+    return state, record, points, plan
 
 
 def test_the_write_points_of_a_run_are_many_and_of_every_kind(unbroken):
@@ -30,10 +30,10 @@ def test_the_write_points_of_a_run_are_many_and_of_every_kind(unbroken):
 
 
 def test_a_run_killed_at_any_write_point_ends_as_an_unbroken_one(unbroken, tmp_path):
-    state, record, points = unbroken
+    state, record, points, plan = unbroken
     for index in range(len(points)):
         folder = tmp_path / str(index)
-        create(folder, small_plan(rounds=3))
+        create(folder, plan)
         assert _die_at(index, folder) == 137, points[index]
         resumed, resumed_record = go_on(folder)
         assert resumed_record == record, (index, points[index])
@@ -42,12 +42,12 @@ def test_a_run_killed_at_any_write_point_ends_as_an_unbroken_one(unbroken, tmp_p
 
 
 def test_a_disk_that_fails_at_any_write_point_loses_nothing(unbroken, tmp_path):
-    _, record, points = unbroken
+    _, record, points, plan = unbroken
     for index, point in enumerate(points):
         if point.startswith("after"):
             continue
         folder = tmp_path / str(index)
-        create(folder, small_plan(rounds=3))
+        create(folder, plan)
         durable.on_write_point = _raise_at(index, OSError(28, "No space left on device"))
         try:
             with pytest.raises(StorageError, match="disk is full"):

@@ -243,10 +243,12 @@ class _Response:
         self.status_code = answer.status
         self.headers = httpx.Headers(answer.headers)
         self.content = answer.body
+        self.extensions: dict[str, object] = {}
 
-    def iter_raw(self, size: int = 1 << 20) -> Iterator[bytes]:
-        for start in range(0, len(self.content), size):
-            yield self.content[start : start + size]
+    def iter_raw(self, size: int | None = None) -> Iterator[bytes]:
+        room = size or 1 << 20
+        for start in range(0, len(self.content), room):
+            yield self.content[start : start + room]
 
     def read(self) -> bytes:
         return self.content

@@ -12,6 +12,7 @@ from hospitium.site.agent import answer
 from hospitium.site.departures import MAX_KEPT_BYTES, Departures
 from hospitium.site.egress import Egress, inspect, prepare
 from hospitium.site.leaving import Departure, facts_of, words_of
+from hospitium.site.public_words import OTHER
 from hospitium.state import durable
 from hospitium.state.leaf_log import FILE, Signer
 from hospitium.wire import blob
@@ -391,12 +392,15 @@ def test_nothing_leaves_while_the_record_is_not_what_was_written(egress, departu
     assert line.sent == []
 
 
-def test_words_in_any_script_are_shown_in_ascii_and_leave_as_they_are(egress, departures):
-    for words in ("kein Röntgen\n", "\u202e", ""):
+def test_words_that_are_on_no_list_do_not_leave(egress, departures):
+    for words in ("kein Röntgen von Anna Meier\n", "\u202e", "", OTHER):
         line, leaving = Line(), words_of(words.encode(), digest(words.encode()))
         egress.answer(leaving, line, sign=lambda _, it=leaving: it.content, require=accept)
-        assert line.sent == [(words.encode(),)]
-    assert [leaf["public"] for leaf in leaves(departures)] == ["kein R??ntgen?", "???", "?"]
+        assert line.sent == [(OTHER.encode(),)]
+    assert {leaf["public"] for leaf in leaves(departures)} == {OTHER}
+    forged = replace(words_of(b"", NONCE), content=b"Anna Meier")
+    with pytest.raises(SiteError, match="not on their list"):
+        egress.record(forged)
 
 
 def test_large_payloads_are_not_kept_a_second_time(departures, egress):

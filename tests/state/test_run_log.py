@@ -281,7 +281,11 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def torn(self):
-        rows = self.ledger.rows("SELECT digest FROM seats WHERE status = 'accepted'")
+        rows = self.ledger.rows(
+            "SELECT digest FROM seats WHERE status = 'accepted' AND round_number = "
+            "(SELECT max(round_number) FROM seats) AND digest NOT IN "
+            "(SELECT params_digest FROM rounds WHERE params_digest IS NOT NULL)"
+        )  # with one site and first params of zero, params may be the same file as an update
         for row in rows[-1:]:
             path = self.ledger.store.path(row["digest"])
             if path.is_file():

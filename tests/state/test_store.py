@@ -6,6 +6,7 @@ from runs import create, go_on, small_plan
 from stopping import go_on_until_round
 
 from hospitium.errors import CorruptedError
+from hospitium.state import store as store_module
 from hospitium.state.ledger import RunLedger
 from hospitium.state.store import Store
 from hospitium.wire import blob
@@ -13,8 +14,10 @@ from hospitium.wire import blob
 PARAMS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(1, np.float32)}
 
 
-@pytest.fixture
-def store(tmp_path):
+@pytest.fixture(params=["small", "large"])
+def store(request, tmp_path, monkeypatch):
+    if request.param == "large":
+        monkeypatch.setattr(store_module, "LARGE_BYTES", 0)
     return Store(tmp_path / "store")
 
 

@@ -127,7 +127,7 @@ ROWS = (
         "chaos",
         "The same for 10 min",
         "",
-        "the run ends, with the bits of an undisturbed run of the same participation",
+        "it goes on, and every round has the bits of an undisturbed run of the same participation",
         "test_chaos.py",
     ),
 )

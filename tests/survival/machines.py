@@ -376,17 +376,17 @@ def closed(folder: Path) -> int:
     return sum(row["status"] == "closed" for row in rounds(folder))
 
 
-def is_open(folder: Path, round_number: int) -> bool:
-    return any(
-        row["round_number"] == round_number and row["status"] == "open" for row in rounds(folder)
-    )
+def ended(folder: Path, round_number: int) -> datetime:
+    """Return when a round was closed, as its ledger has it."""
+    [row] = [row for row in rounds(folder) if row["round_number"] == round_number]
+    return datetime.fromisoformat(row["closed_utc"])
 
 
 def took_s(folder: Path, round_number: int) -> float:
     """Return how long a round took, from its opening to its end, as its ledger has it."""
     [row] = [row for row in rounds(folder) if row["round_number"] == round_number]
-    opened, ended = (datetime.fromisoformat(row[name]) for name in ("opened_utc", "closed_utc"))
-    return (ended - opened).total_seconds()
+    opened = datetime.fromisoformat(row["opened_utc"])
+    return (ended(folder, round_number) - opened).total_seconds()
 
 
 def answered(folder: Path) -> dict[int, frozenset[str]]:

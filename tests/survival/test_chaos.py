@@ -14,6 +14,9 @@ SITES = ["bergen", "kiel", "oslo", "turku"]
 CENTRE = "coordinator"
 FAULTS = ("cut off", "killed", "stopped")
 SEED = int(os.environ.get("NEMESIS_SEED", "20261121"))
+LONG_S = float(os.environ.get("NEMESIS_S", "600"))
+NEVER_REACHED = 5000
+ROUNDS_AFTER = 5
 
 
 @pytest.mark.ci
@@ -22,18 +25,21 @@ def test_2_min_of_random_faults_end_with_the_bits_of_an_undisturbed_run(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1500)
 def test_10_min_of_random_faults_end_with_the_bits_of_an_undisturbed_run(tmp_path):
-    torment(tmp_path, until_s=600, num_rounds=700, name="chaos")
+    torment(tmp_path, until_s=LONG_S, num_rounds=NEVER_REACHED, name="chaos")
 
 
 def torment(folder, *, until_s, num_rounds, name):
-    """Do one thing after another to one machine after another, then let the run come to its end.
+    """Do one thing after another to one machine after another; then every round must be as ever.
+
+    The faults end after a time, however quick the machine is; a run that is not done by then must
+    go on by itself, and is looked at as far as it came.
 
     Args:
         folder: For everything.
         until_s: When the faults end, counted from the very beginning.
-        num_rounds: More than a quick machine has done by then.
+        num_rounds: Of the plan.
         name: Of the figure.
     """
     begun, draw = time.monotonic(), random.Random(SEED)
@@ -51,8 +57,14 @@ def torment(folder, *, until_s, num_rounds, name):
             hurt(field, target, fault, pause_s=draw.uniform(0.2, 2.5))
             time.sleep(draw.uniform(0.0, 1.0))
         hurt_s = time.monotonic() - begun - first_s
-        field.finished(run, timeout_s=2.0 * num_rounds)  # the machine may be busy
-        assert all(done.values()) and all(hit.values()) and len(rounds(run)) == num_rounds
+        if num_rounds == NEVER_REACHED:
+            far = closed(run) + ROUNDS_AFTER
+            wait_for(lambda: closed(run) >= far)
+            field.down()
+        else:
+            field.finished(run, timeout_s=2.0 * num_rounds)  # the machine may be busy
+            assert len(rounds(run)) == num_rounds
+        assert all(done.values()) and all(hit.values())
         present = answered(run)
         assert all(len(there) >= 2 for there in present.values())
         require_same_bits(field, run, folder / "again")
@@ -60,8 +72,8 @@ def torment(folder, *, until_s, num_rounds, name):
     words = ", ".join(f"{number} {word}" for word, number in sorted(done.items()))
     figure(
         name,
-        f"{hurt_s:.0f} s: {words}, {hit[CENTRE]} of these the coordinator; {num_rounds} rounds "
-        f"without {missing} of {num_rounds * len(SITES)} updates; same bits",
+        f"{hurt_s:.0f} s: {words}, {hit[CENTRE]} of these the coordinator; {len(present)} rounds "
+        f"without {missing} of {len(present) * len(SITES)} updates; same bits",
     )
 
 

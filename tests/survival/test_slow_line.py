@@ -9,7 +9,7 @@ from figures import figure
 from machines import Machines, answered, closed, plan_of, seats, wait_for
 
 from hospitium.plan.schema import ModelSection
-from hospitium.state.uploads import MAX_CHUNK_BYTES
+from hospitium.state.uploads import CHUNK_BYTES
 from hospitium.training import trainer_for
 from hospitium.wire.blob import manifest_of, size_of
 
@@ -63,7 +63,7 @@ def test_8_mb_cut_five_times_are_not_sent_again(tmp_path):
     )
     assert 8e6 < size < 9e6
     assert down <= 1.1 * size
-    assert up <= 1.1 * size + MAX_CHUNK_BYTES  # of a chunk that was cut, nothing counts
+    assert up <= 1.1 * size + CHUNK_BYTES  # of a chunk that was cut, nothing counts
     figure(
         "line_8",
         f"{size / 1e6:.1f} MB, cut 5 times: {down / size:.3f} x its size down, "

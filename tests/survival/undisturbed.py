@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from machines import Machines, answered, digests, rounds, seats
@@ -24,6 +25,8 @@ def undisturbed(
 ) -> list[str]:
     """Run the plan of a run anew, in one process, and return the digest after each round.
 
+    It goes as far as the run went: to the last round of ``present``.
+
     Args:
         machines: Whose cases are used.
         run: The folder of the run over the network; its plan and its seats are taken.
@@ -32,7 +35,8 @@ def undisturbed(
     """
     original = open_ledger(run)
     plan, seats_of = original.plan, original.seats_of
-    seats = {number: seats_of(number) for number in range(1, plan.rounds.count + 2)}
+    last = max(present)
+    seats = {number: seats_of(number) for number in range(1, last + 2)}
     original.close()
     folder.mkdir(parents=True)
     RunLedger.create(folder, run_id=run.name, plan=plan, seats=seats[1], facts={})
@@ -63,23 +67,30 @@ def undisturbed(
     ledger = RunLedger(folder)
     every = sorted({seat.site_id for found in seats.values() for seat in found})
     sites = {name: lambda task, name=name: act(task, name) for name in every}
-    engine = _OfItsSeats(sites=sites, seats=seats)
+    engine = _OfItsSeats(sites=sites, seats=seats, last=last)
     try:
         seated = Seated(build=build, seats_of=seats.__getitem__)
-        federation.run(plan, seated, engine, ledger, Quiet())
+        with suppress(_FarEnoughError):
+            federation.run(plan, seated, engine, ledger, Quiet())
     finally:
         ledger.close()
     return digests(folder)
 
 
+class _FarEnoughError(Exception):
+    """The run that this one is compared with did not get further."""
+
+
 class _OfItsSeats(DirectEngine):
     """An engine whose rounds have the seats that they had over the network."""
 
-    def __init__(self, *, sites, seats) -> None:
+    def __init__(self, *, sites, seats, last) -> None:
         super().__init__(sites=sites)
-        self._seats = seats
+        self._seats, self._last = seats, last
 
     def select(self, *, round_number: int) -> Sequence[str]:
+        if round_number > self._last:
+            raise _FarEnoughError
         return sorted(seat.site_id for seat in self._seats[round_number])
 
 

@@ -145,5 +145,6 @@ def test_a_numpy_model_is_trained_without_torch():
     assert modules_after(LOGISTIC) == ["numpy"]
 
 
+@pytest.mark.ci
 def test_small_cnn_is_built_without_monai():
     assert modules_after(LOGISTIC.replace("logistic", "small_cnn")) == ["numpy", "torch"]

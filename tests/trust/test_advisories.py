@@ -11,7 +11,6 @@ import json
 import os
 import re
 import struct
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -326,7 +325,6 @@ def test_encryption_without_a_mac():
 
 def test_oversize_found_late_and_frames_of_any_length(tmp_path):
     """NVFlare#5068, #4687: every length is looked at before anything of that size is read."""
-    begun = time.thread_time()
     for length in (MAX_FRAME_BYTES + 1, (1 << 63) - 1):
         with pytest.raises(EOFError):
             _receive(Unreadable(struct.pack("!Q", length)))
@@ -338,7 +336,6 @@ def test_oversize_found_late_and_frames_of_any_length(tmp_path):
         path.write_bytes(length.to_bytes(8, "little") + b"{}")
         with pytest.raises(CorruptedError):
             blob.read(path)
-    assert time.thread_time() - begun < 1
 
 
 class Unreadable(io.BytesIO):

@@ -20,6 +20,10 @@ from planting import Planted, Wire, everything_in, layers, secrets_of, write_hos
 from tiny import tiny_plan
 
 from hospitium.operations.approving import approve_data
+from hospitium.operations.audit_bundles import run_bundle, site_bundle
+from hospitium.operations.auditing import show_record
+from hospitium.operations.contribution import of_run, of_site
+from hospitium.operations.leaving import list_departures, show_departure
 from hospitium.operations.site_data import add_data_set
 
 SITES = ("bergen", "oslo")
@@ -86,7 +90,9 @@ def test_no_planted_string_and_no_key_leaves_a_site(tmp_path, pool, monkeypatch,
         "logged": caplog.text.encode(),
         **{f"coordinator: {name}": data for name, data in everything_in(machines.home.folder)},
         **records(place),
+        **handed_over(machines),
     }
+    assert sum(": departure" in name for name in outside) > 10
     assert sum(name.startswith("record of") for name in outside) >= 2
     assert any("bergen" in row["site_id"] for r in found["participation"] for row in r["left_out"])
     own = {"folder of the installation"}  # the coordinator of the test lives in that folder too
@@ -106,6 +112,25 @@ def records(place):
         for path in sorted((place / site_id).rglob("*.jsonl"))
         if "index" not in path.name
     }
+
+
+def handed_over(machines):
+    """Return all that is made of the records for other people: exports, lists, statements."""
+    now, centre, found = datetime.now(UTC), machines.federation.coordinator, {}
+    for site_id in SITES:
+        home = machines.federation.site(site_id)
+        rows = list_departures(home, NAME, now=now)
+        found[f"{site_id}: egress list"] = rows
+        for row in rows:
+            shown = show_departure(home, NAME, row["n"], now=now)
+            found[f"{site_id}: departure {row['n']}"] = shown
+        found[f"{site_id}: audit show"] = show_record(home, federation=NAME, run_id=None)
+        found[f"{site_id}: audit export"] = site_bundle(home, NAME)
+    found["oslo: contribution"] = of_site(machines.federation.site("oslo"), NAME, "study", now=now)
+    found["contributions"] = of_run(centre, "study", signed=[], now=now)
+    found["audit show"] = show_record(centre, federation=None, run_id="study")
+    found["audit export"] = run_bundle(centre, "study")
+    return {name: json.dumps(value, ensure_ascii=False).encode() for name, value in found.items()}
 
 
 def keys_in(places, secrets):

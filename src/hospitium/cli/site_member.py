@@ -10,6 +10,7 @@ import typer
 
 from hospitium.cli.output import print_json
 from hospitium.cli.site_words import AsJson, Federation, Person, home_of, now, tell
+from hospitium.errors import UsageError
 
 
 class KeyName(StrEnum):
@@ -74,12 +75,56 @@ def pause(context: typer.Context, federation: Federation = None, as_json: AsJson
     tell(found, f"{found['federation']}: paused; no task is answered.", as_json=as_json)
 
 
-def resume(context: typer.Context, federation: Federation = None, as_json: AsJson = False) -> None:
-    """Answer tasks again."""
+def resume(
+    context: typer.Context,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run that this site is out of. Without it: a pause."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Who you are, by name. With RUN.")
+    ] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why you decide so. With RUN.")] = "",
+    federation: Federation = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer tasks again, after a pause; or those of a run that this site is out of.
+
+    A site leaves a run when what the coordinator showed it does not hold. Only a person has it go
+    on, by name and reason; both are in the site's record, and the evidence stays.
+    """
+    if run is not None:
+        _resume_run(context, run, name=name, reason=reason, federation=federation, as_json=as_json)
+        return
+    if name or reason:
+        raise UsageError(
+            "--as and --reason: they belong to a run that this site is out of, and none was named. "
+            "Nothing was changed. `hospitium site status` names such runs."
+        )
     from hospitium.operations.withdrawing import set_paused
 
     found = set_paused(home_of(context), federation, is_paused=False)
     tell(found, f"{found['federation']}: tasks are answered again.", as_json=as_json)
+
+
+def _resume_run(
+    context: typer.Context,
+    run: str,
+    *,
+    name: str,
+    reason: str,
+    federation: str | None,
+    as_json: bool,
+) -> None:
+    from hospitium.operations.resuming import resume_run
+
+    found = resume_run(home_of(context), federation, run, by=name, reason=reason, now=now())
+    words = (
+        f"{run}: tasks of this run are answered again, from what the coordinator shows next. "
+        f"{name}'s decision is entry {found['n']} of this site's record. The evidence is kept in "
+        f"{found['evidence']}; do not delete it."
+    )
+    tell(found, words, as_json=as_json)
 
 
 def leave(

@@ -7,7 +7,7 @@ every update crosses a process boundary as canonical bytes and a params file, an
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,9 @@ from hospitium.plan import Plan
 from hospitium.site.departures import LOG, Departures
 from hospitium.site.egress import Egress
 from hospitium.site.leaving import Departure, facts_of, words_of
+from hospitium.site.public_words import closed
 from hospitium.state.store import Store
-from hospitium.types import Answer, LeftOut, Task, Update
+from hospitium.types import Answer, Answers, LeftOut, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.envelope import decode_update, encode_task
@@ -77,7 +78,7 @@ class InProcess:
         """Every site is asked in every round."""
         return sorted(self._sites)
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Put the task in line for each site and yield each answer as it arrives."""
         known = [site_id for site_id in dict.fromkeys(site_ids) if site_id in self._sites]
         for site_id in sorted(set(site_ids) - set(known)):
@@ -138,8 +139,8 @@ class InProcess:
             fields = read_reply(reply)
             if "error" in fields:
                 nonce = digest(f"{task.run_id} {task.round_number} {task.base_digest}".encode())
-                self._egress[site_id].record(words_of(fields["error"].encode()[:500], nonce))
-                return LeftOut(site_id=site_id, reason=f"error: {fields['error']}"[:200])
+                self._egress[site_id].record(words_of(fields["error"].encode(), nonce))
+                return LeftOut(site_id=site_id, reason=f"error: {closed(fields['error'])}")
             return self._update(task, site_id, base64.b64decode(fields["envelope"]))
         except UpdateError as error:
             return LeftOut(site_id=site_id, reason=error.reason)

@@ -18,6 +18,7 @@ from hospitium.plan.reading import plan_from_dict
 from hospitium.site.agent import Site, answer
 from hospitium.site.consent import Consent
 from hospitium.site.egress import prepare
+from hospitium.site.public_words import closed, failed_with
 from hospitium.training import Trainer, trainer_for
 from hospitium.training.plugins import Plugin, load_plugin
 from hospitium.types import Params
@@ -34,7 +35,7 @@ def answer_request(request: bytes) -> bytes:
 
 
 def public_words(work: Callable[[], str], folder: Path) -> bytes:
-    """Reply with an envelope in base64; every failure becomes words that may travel.
+    """Reply with an envelope in base64; every failure becomes words of the closed list.
 
     What helps the site's own staff, with its traceback, is appended to ``site.log`` in the site's
     folder and goes no further.
@@ -42,14 +43,15 @@ def public_words(work: Callable[[], str], folder: Path) -> bytes:
     try:
         return canonical_json({"envelope": work()})
     except SiteError as error:
-        _log(folder, error.detail)
-        return canonical_json({"error": error.public})
+        public = closed(error.public)
+        _log(folder, error.detail if public == error.public else f"{error.public}\n{error.detail}")
+        return canonical_json({"error": public})
     except HospitiumError as error:
         _log(folder, traceback.format_exc())
-        return canonical_json({"error": f"the site failed with {error.code}"})
+        return canonical_json({"error": closed(f"the site failed with {error.code}")})
     except Exception as error:
         _log(folder, traceback.format_exc())
-        return canonical_json({"error": f"the site failed ({type(error).__name__})"})
+        return canonical_json({"error": failed_with(error)})
 
 
 def read_reply(reply: bytes) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hospitium.engines.hub.transport import WORK
-from hospitium.engines.hub.watched import WATCH
+from hospitium.engines.hub.watched import SET_ASIDE, WATCH
 from hospitium.errors import HospitiumError, UsageError
 from hospitium.operations.desks import coordinator_key, existing
 from hospitium.operations.enrolment import joined, read_file
@@ -205,8 +205,10 @@ def _departed(departures: Departures) -> Iterator[Row]:
 
 def _seen(folder: Path) -> Iterator[Row]:
     """Yield the coordinator's checkpoints that this site was shown."""
-    for note in [*_texts(folder, "*/seen.note"), *_texts(folder, "*/evidence-seen.note")]:
-        yield {"record": "seen", "note": note}
+    for place in (folder, *sorted(folder.with_name(SET_ASIDE).glob("*"))):
+        for name in ("seen", "evidence-seen"):
+            for note in _texts(place, f"*/{name}.note"):
+                yield {"record": "seen", "note": note}
 
 
 def _texts(folder: Path, pattern: str) -> list[str]:

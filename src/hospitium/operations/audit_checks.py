@@ -10,6 +10,7 @@ import base64
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -17,6 +18,7 @@ from typing import Any
 
 from hospitium.engines.hub.messages import Receipt
 from hospitium.errors import CorruptedError, TrustError, UpdateError
+from hospitium.operations.audit_asked import askings, is_as_asked
 from hospitium.operations.audit_bundles import Row
 from hospitium.state.leaf_log import read_line
 from hospitium.wire import members
@@ -27,7 +29,7 @@ from hospitium.wire.merkle import MerkleTree, leaf_hash
 from hospitium.wire.signing import VerifyKey, dsse_payload
 
 NAMES = (
-    "members", "entry", "truncated", "payload", "receipt", "clock", "fork", "gap"
+    "members", "entry", "truncated", "payload", "receipt", "clock", "fork", "gap", "split"
 )  # fmt: skip
 """The closed list of what may be wrong."""
 
@@ -66,17 +68,19 @@ class Record:
         self.origin = str(self.head["origin"])
         self.findings: list[Finding] = []
         self.keys: dict[str, list[VerifyKey]] = {COORDINATOR: []}
-        self.lists: dict[int, str] = {}
         self.leaves: list[Mapping[str, Any]] = []
         self.tree = MerkleTree()
+        self.alike: dict[tuple[str, bytes], tuple[str, int]] = {}
         self._points: list[tuple[int, Callable[[], bool]]] = []
         self._take_lists()
+        self.shown = self._shown()
         self._take_site_entries() if self.is_site else self._take_run_entries()
         self._take_checkpoints()
         self._prove()
         for row in self.rows["departed"]:
             self._check_departed(row)
         self._check_clock()
+        self._check_asked()
 
     @property
     def num_entries(self) -> int:
@@ -112,7 +116,8 @@ class Record:
             except TrustError as error:
                 self.find("members", n, f"member list {n} is refused ({error.reason})")
                 return
-            self.lists[current.members_epoch] = current.digest
+            epoch = current.members_epoch
+            self._take_alike("members", epoch, canonical_json(epoch), current.digest)
             self._know(COORDINATOR, *current.coordinator_keys)
             for site in current.sites:
                 self._know(site.site_id, site.signing_key)
@@ -187,17 +192,18 @@ class Record:
                 self.find("truncated", self.num_entries, "a checkpoint of it cannot be read")
                 continue
             self._add(found.size, self._signed(found.size, base64.b64encode(signature).decode()))
-        for n, leaf in enumerate(() if self.is_site else self.leaves):
-            if leaf["kind"] == "received" and leaf.get("cosignature"):
+        for n, leaf in enumerate(self.leaves):
+            if leaf.get("cosignature"):
                 self._take_cosignature(n, leaf)
 
     def _take_cosignature(self, n: int, leaf: Mapping[str, Any]) -> None:
-        site_id = leaf["site_id"]
         try:
-            envelope = base64.b64decode(leaf["cosignature"])
+            site_id, envelope = leaf["site_id"], base64.b64decode(leaf["cosignature"])
             said = open_cosignature(envelope, *self.keys.get(site_id, ()), site_id=site_id)
-        except (TrustError, ValueError):
-            return self.find("entry", n, f"the cosignature of {site_id} in it does not hold")
+        except (TrustError, ValueError, KeyError, TypeError):
+            return self.find("entry", n, "the cosignature in it does not hold")
+        if not is_as_asked(said, self.leaves, n):
+            self.find("split", n, f"{site_id} cosigned something else than was asked")
         root = bytes.fromhex(said.root)
         return self._add(said.size, lambda: self.has_root(said.size, root))
 
@@ -242,6 +248,28 @@ class Record:
                 self.find(
                     "clock", n, f"its time is {before - time} before that of the entry before"
                 )
+
+    def _check_asked(self) -> None:
+        """Take what each round trained on; every asking of it is of one model and plan."""
+        for n, place, what in askings(self.leaves, federation=self.head["federation"]):
+            self._take_alike("split", n, place, what)
+
+    def _take_alike(self, name: str, n: int, of: bytes, what: str) -> None:
+        """Take what all sides must say alike of something; the first word of a side is its own."""
+        if self.alike.setdefault((name, of), (what, n))[0] != what:
+            self.find(name, n, "it contradicts an entry before it")
+
+    def _shown(self) -> list[Checkpoint]:
+        """Return what a site was shown of logs; a checkpoint that nobody signed proves nothing."""
+        found = []
+        for row in self.rows["seen"]:
+            with suppress(TrustError):
+                origin = read_note(row["note"])[0].origin
+                seen = open_checkpoint(row["note"], *self.keys[COORDINATOR], origin=origin)
+                place = canonical_json([seen.origin, seen.size])
+                self._take_alike("fork", seen.size, place, seen.root.hex())
+                found.append(seen)
+        return found
 
 
 _RECORDS = ("members", "leaf", "checkpoint", "departed", "seen")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from hospitium.errors import TrustError
-from hospitium.operations.audit_checks import COORDINATOR, Record, time_of
-from hospitium.wire.checkpoints import Checkpoint, open_checkpoint, read_note
+from hospitium.operations.audit_checks import Record, time_of
+from hospitium.wire.checkpoints import open_checkpoint
 
 APART = timedelta(hours=24)
 """How far the clocks of two sides may differ, and a message may be on its way."""
@@ -17,10 +16,7 @@ APART = timedelta(hours=24)
 
 def check_together(site: Record, run: Record) -> None:
     """Look for gaps between a site's record and the coordinator's log of one run."""
-    for epoch in sorted(site.lists.keys() & run.lists.keys()):
-        if site.lists[epoch] != run.lists[epoch]:
-            site.find("members", epoch, "the coordinator has another member list of this epoch")
-    for seen in shown(site):
+    for seen in site.shown:
         if seen.origin == run.origin and not run.has_root(seen.size, seen.root):
             run.find("fork", seen.size, f"{site.name} was shown another history")
     own = {
@@ -63,19 +59,12 @@ def _check_checkpoint(site: Record, run: Record, n: int, note: str) -> None:
         site.find("fork", told.size, "the coordinator was shown another history")
 
 
-def check_sites(one: Record, other: Record) -> None:
-    """Look for two histories of a coordinator's log that two sites were shown."""
-    for mine in shown(one):
-        same = [it for it in shown(other) if (it.origin, it.size) == (mine.origin, mine.size)]
-        if any(theirs.root != mine.root for theirs in same):
-            one.find("fork", mine.size, f"{other.name} was shown another history")
+def check_alike(one: Record, other: Record) -> None:
+    """Look for what two sides must say alike and do not.
 
-
-def shown(site: Record) -> list[Checkpoint]:
-    """Return the checkpoints that a site was shown; one that nobody signed proves nothing."""
-    found = []
-    for row in site.rows["seen"]:
-        with suppress(TrustError):
-            origin = read_note(row["note"])[0].origin
-            found.append(open_checkpoint(row["note"], *site.keys[COORDINATOR], origin=origin))
-    return found
+    That is a member list of one epoch, the history of one log at one size, and what one round
+    trained on.
+    """
+    for (name, of), (what, n) in one.alike.items():
+        if other.alike.get((name, of), (what, n))[0] != what:
+            one.find(name, n, f"the record of {other.name} says otherwise")

@@ -19,7 +19,7 @@ from hospitium.operations.audit_bundles import (
     write_bundle,
 )
 from hospitium.operations.audit_checks import Finding, Record
-from hospitium.operations.audit_pairs import check_sites, check_together
+from hospitium.operations.audit_pairs import check_alike, check_together
 from hospitium.operations.desks import coordinator_key, existing
 from hospitium.operations.running import open_ledger
 from hospitium.state.home import Home
@@ -75,8 +75,7 @@ def verify_bundles(bundles: Sequence[Sequence[Row]]) -> list[Finding]:
     for one, other in combinations(sorted(records, key=lambda it: not it.is_site), 2):
         if one.is_site and not other.is_site:
             check_together(one, other)
-        elif other.is_site:
-            check_sites(one, other)
+        check_alike(one, other)
     return [found for record in records for found in record.findings]
 
 

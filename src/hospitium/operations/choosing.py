@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from hospitium.errors import QuorumError, UpdateError
 from hospitium.operations.scores import score_of, score_part, threshold_of
@@ -86,14 +87,15 @@ def _score(
     site_ids = engine.select(round_number=task.round_number)
     aggregate = algorithm.aggregate(task)
     without: list[str] = []
-    for answer in engine.ask(task, site_ids, deadline_s=ledger.plan.rounds.deadline_s):
-        if isinstance(answer, LeftOut):
-            without.append(f"{answer.site_id} ({answer.reason})")
-            continue
-        try:
-            aggregate.add(answer)
-        except UpdateError as error:  # a site that answers wrongly is as good as silent
-            without.append(f"{answer.site_id} ({error.reason})")
+    with closing(engine.ask(task, site_ids, deadline_s=ledger.plan.rounds.deadline_s)) as answers:
+        for answer in answers:
+            if isinstance(answer, LeftOut):
+                without.append(f"{answer.site_id} ({answer.reason})")
+                continue
+            try:
+                aggregate.add(answer)
+            except UpdateError as error:  # a site that answers wrongly is as good as silent
+                without.append(f"{answer.site_id} ({error.reason})")
     if aggregate.num_sites < ledger.plan.rounds.quorum:
         raise QuorumError(
             f"Last score: {aggregate.num_sites} of {len(site_ids)} sites scored the params; the "

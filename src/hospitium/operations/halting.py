@@ -7,13 +7,13 @@ on where the sites are on this machine. Nothing is lost: the ledger has all that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from hospitium.errors import InterruptedRunError
 from hospitium.state import durable
-from hospitium.types import Answer, Engine, LeftOut, Task
+from hospitium.types import Answers, Engine, LeftOut, Task
 
 Wish = Literal["", "paused", "stopped"]
 """What a person wants of a run: to go on, to wait between two rounds, or to end for now."""
@@ -57,7 +57,7 @@ class Halting:
             )
         return self._engine.select(round_number=round_number)
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterable[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Give the task to these sites; see `Engine`."""
         return self._engine.ask(task, site_ids, deadline_s=deadline_s)
 

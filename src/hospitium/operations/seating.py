@@ -7,12 +7,12 @@ by the plan again. Below quorum no round is begun at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hospitium.errors import QuorumError
 from hospitium.state.desk import Desk
 from hospitium.state.ledger import RunLedger
-from hospitium.types import Answer, Engine, LeftOut, Seat, Task
+from hospitium.types import Answers, Engine, LeftOut, Seat, Task
 from hospitium.wire.approvals import Approval, Refusal
 
 
@@ -118,7 +118,7 @@ class Seated:
         self._engine.select(round_number=round_number)
         return site_ids
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Leave out who cannot be asked, then yield what the others answer."""
         absent = self._seating.absent(site_ids)
         for site_id, reason in absent.items():

@@ -32,10 +32,10 @@ OVERDUE = timedelta(hours=24)
 """After this, a departure without receipt is unacknowledged."""
 
 WITHOUT_RECEIPT = (
-    "enrolment", "heartbeat", "fingerprint", "rotation", "cosignature", "contribution",
+    "enrolment", "heartbeat", "fingerprint", "rotation", "cosignature", "contribution", "resumed",
 )  # fmt: skip
-"""What nobody gives a receipt for: the answer to it is the member list, or a person has it; and a
-cosignature is part of a statement that has one."""
+"""What nobody gives a receipt for: the answer to it is the member list, or a person has it; a
+cosignature is part of a statement that has one; and what is resumed goes nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from hospitium.privacy.clipping import l2_norm
 from hospitium.privacy.exact_sum import NORM_TOLERANCE
 from hospitium.site.departures import Departures
 from hospitium.site.leaving import FORMS, Answering, Channel, Departure, Kind
+from hospitium.site.public_words import closed
 from hospitium.state import durable
 from hospitium.types import Json, Params, Sums, Task, Update
 from hospitium.wire import blob, statement
@@ -233,6 +234,9 @@ class Egress:
         sha256 = departure.sha256 or hashlib.sha256(departure.content).hexdigest()
         if departure.kind not in FORMS or size_bytes > FORMS[departure.kind].most:
             raise SiteError("egress refused a message of a kind or size that does not leave")
+        if departure.kind == "error":
+            words = departure.content.decode("utf-8", errors="replace")
+            _require(words == closed(words), "words that are not on their list")
         facts = {**departure.facts, "bytes": size_bytes, "sha256": sha256}
         return self._append(departure.kind, facts)
 

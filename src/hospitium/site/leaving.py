@@ -10,13 +10,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from hospitium.plan import Plan
 from hospitium.site.consent import Consent
+from hospitium.site.public_words import closed
 from hospitium.types import Json, Update
 from hospitium.wire.canonical import digest
 from hospitium.wire.statement import Check, is_count, is_hex, is_text, list_of
 
 Kind: TypeAlias = Literal[
     "enrolment", "rotation", "approval", "refusal", "withdrawal", "update", "scores", "error",
-    "heartbeat", "fingerprint", "cosignature", "contribution",
+    "heartbeat", "fingerprint", "cosignature", "contribution", "resumed",
 ]  # fmt: skip
 
 
@@ -77,13 +78,24 @@ FORMS: Mapping[Kind, Form] = MappingProxyType(
             },
         ),
         "contribution": Form(most=1 << 16, facts={**_OF_A_PLAN, "run_id": is_text}),
+        "resumed": Form(
+            most=1 << 12,
+            facts={
+                "run_id": is_text,
+                "by": is_text,
+                "reason": is_text,
+                "stopped": is_text,
+                "evidence_sha256": _is_digest_or_none,
+            },
+        ),
         "heartbeat": Form(most=1 << 10, facts={"day": is_text, "count": is_count}),
         "fingerprint": Form(
             most=1 << 20, facts={"fields": list_of(is_text, most=64), "least": is_count}
         ),
     }
 )
-"""All that leaves. Each entry also says its size, its SHA-256, its time and where it goes."""
+"""All that leaves, and ``resumed``, which stays: a person had the site go on with a run that it was
+out of. Each entry also says its size, its SHA-256, its time and where it goes."""
 
 
 class Answering(Protocol):
@@ -179,8 +191,8 @@ def facts_of(
 
 
 def words_of(words: bytes, nonce: str) -> Departure:
-    """Return public words about a task as what leaves; its entry shows them in ASCII."""
-    shown = words.decode("ascii", errors="replace")
-    public = "".join(letter if " " <= letter <= "~" else "?" for letter in shown).strip()
-    facts = {"nonce": nonce, "public": public or "?"}
-    return Departure(kind="error", content=words, facts=facts)
+    """Return words about a task as what leaves; those that are on no list do not."""
+    public = closed(words.decode("utf-8", errors="replace"))
+    return Departure(
+        kind="error", content=public.encode(), facts={"nonce": nonce, "public": public}
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,9 @@ from hospitium.wire import blob
 from hospitium.wire.sealing import RunKey, open_sealed
 
 SEALED = ".sealed"
+
+LARGE_BYTES = 1 << 22
+"""From this size on params are written and hashed at once: both take as long."""
 
 
 class Store:
@@ -43,6 +47,8 @@ class Store:
 
         A caller that has just computed their digest may hand it in, to spare a second time.
         """
+        if digest is None and blob.size_of(blob.manifest_of(params)) >= LARGE_BYTES:
+            return self._put_large(params)
         digest = digest or blob.digest_of(params)
         path = self.path(digest)
         if not path.exists():
@@ -104,6 +110,19 @@ class Store:
         for left in sorted([*self.folder.glob(".*.part"), *self.incoming.rglob("*")]):
             if left.is_file():
                 durable.delete(left)
+
+    def _put_large(self, params: Params) -> str:
+        """Write params while another thread hashes them, then give the file its name."""
+        part = self.incoming / "new.params"
+        with ThreadPoolExecutor(1, thread_name_prefix="hash") as other:
+            hashing = other.submit(blob.digest_of, params)
+            durable.write_atomically(part, lambda file: _write(file, params))
+        digest = hashing.result()
+        if self.path(digest).exists():
+            durable.delete(part)
+        else:
+            self.adopt(part, digest)
+        return digest
 
     def _files(self) -> list[Path]:
         return [*self.folder.glob("*.safetensors"), *self.folder.glob(f"*{SEALED}")]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from hospitium.types import Answer, Engine, LeftOut, Task
+from hospitium.types import Answers, Engine, LeftOut, Task
 
 IsAway = Callable[[str, int], bool]
 """Whether a site is away in a round."""
@@ -28,7 +28,7 @@ class Absences:
         """Whoever is away is asked too: nobody knows before."""
         return self._engine.select(round_number=round_number)
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Yield that a site which is away did not answer, and what the others answer."""
         away = [site_id for site_id in site_ids if self._is_away(site_id, task.round_number)]
         for site_id in away:

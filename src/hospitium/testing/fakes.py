@@ -6,7 +6,7 @@ engine keeps the contract of `hospitium.types.Engine` without processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hospitium.algorithms.norm_bound import NORM_SUM, norm_sum
 from hospitium.privacy.clipping import clip
 from hospitium.randomness import rng
-from hospitium.types import Answer, LeftOut, Params, Result, Task, Update
+from hospitium.types import Answer, Answers, LeftOut, Params, Result, Task, Update
 
 SiteFunction = Callable[[Task], Answer]
 
@@ -96,7 +96,7 @@ class DirectEngine:
         """Every site is asked in every round."""
         return sorted(self.sites)
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Call each site; one that raises is left out."""
         self.asked.append((task.round_number, tuple(site_ids)))
         for site_id in self.order(site_ids):

@@ -16,8 +16,10 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -93,7 +95,14 @@ def sealed_bytes(size_bytes: int) -> int:
     return HEAD_BYTES + size_bytes + TAG_BYTES * _num_frames(size_bytes)
 
 
-def seal(source: BinaryIO, target: BinaryIO, *, run_key: str, envelope: bytes) -> str:
+def seal(
+    source: BinaryIO,
+    target: BinaryIO,
+    *,
+    run_key: str,
+    envelope: bytes,
+    content_sha256: str | None = None,
+) -> str:
     """Write a sealed copy of a file, and return its SHA-256; memory does not grow with its size.
 
     The same content gives other bytes each time: seal once, keep the file, and send that.
@@ -103,27 +112,33 @@ def seal(source: BinaryIO, target: BinaryIO, *, run_key: str, envelope: bytes) -
         target: An open file; making it durable is the caller's part.
         run_key: The run's public key, hexadecimal.
         envelope: The update's envelope, without which nobody can open the file.
+        content_sha256: What the bytes that are sealed must have; None where nobody said.
 
     Raises:
-        UpdateError: The run's key is none (``fields``). Nothing was written.
+        UpdateError: The run's key is none (``fields``); nothing was written. Or the content has
+            another SHA-256 (``blob_digest``); what was written is to be thrown away.
     """
     bound, content_key = hashlib.sha256(envelope).digest(), os.urandom(_KEY_BYTES)
     head = _MAGIC + _wrap(content_key, run_key, purpose=_MAGIC + bound)
-    cipher, sha256 = AESGCM(content_key), hashlib.sha256(head)
+    cipher, sha256, content = AESGCM(content_key), hashlib.sha256(head), hashlib.sha256()
     target.write(head)
     room = memoryview(bytearray(FRAME_BYTES + TAG_BYTES))
     for nonce, piece in _frames(source, FRAME_BYTES, start=0):
         sealed = room[: len(piece) + TAG_BYTES]
+        content.update(piece)
         cipher.encrypt_into(nonce, piece, bound, sealed)
         sha256.update(sealed)
         target.write(sealed)
+    if content_sha256 not in (None, content.hexdigest()):
+        raise UpdateError("blob_digest", "A file was not sealed: its bytes are not those promised.")
     return sha256.hexdigest()
 
 
 def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple[memoryview, str]:
     """Return what is in a sealed file, in memory, read-only, and its SHA-256.
 
-    Memory is that of the content, which is as large as the file but for its head and tags.
+    Memory is that of the content, which is as large as the file but for its head and tags. Another
+    thread hashes what is open while this one opens the next frame.
 
     Args:
         source: The sealed file, open for reading and seekable.
@@ -138,13 +153,17 @@ def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple
     if len(head) != HEAD_BYTES or not head.startswith(_MAGIC):
         raise UpdateError("header", "A file was refused: it is not sealed, or was cut off.")
     cipher = AESGCM(key.unwrap(head[len(_MAGIC) :], purpose=_MAGIC + bound))
-    content, at = memoryview(bytearray(_content_bytes(source))), 0
+    content, at = np.empty(_content_bytes(source), np.uint8).data, 0  # not filled with zeros first
     sha256 = hashlib.sha256()
-    for nonce, piece in _frames(source, FRAME_BYTES + TAG_BYTES, start=HEAD_BYTES):
-        opened = content[at : at + max(0, len(piece) - TAG_BYTES)]
-        _open_frame(cipher, nonce, piece, bound, opened)
-        sha256.update(opened)
-        at += len(opened)
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as other:  # starts with the first submit
+        for nonce, piece in _frames(source, FRAME_BYTES + TAG_BYTES, start=HEAD_BYTES):
+            opened = content[at : at + max(0, len(piece) - TAG_BYTES)]
+            _open_frame(cipher, nonce, piece, bound, opened)
+            if len(content) > FRAME_BYTES:
+                other.submit(sha256.update, opened)
+            else:
+                sha256.update(opened)
+            at += len(opened)
     return content.toreadonly(), sha256.hexdigest()
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hospitium.engines.hub.answers import Answers
-from hospitium.errors import CorruptedError
+from hospitium.errors import CorruptedError, UpdateError
 from hospitium.types import Task
 from hospitium.wire.canonical import digest
 from hospitium.wire.sealing import RunKey, open_sealed
@@ -62,6 +62,21 @@ def test_without_a_run_key_the_change_leaves_as_it_is(tmp_path):
     assert kept.sealed == "" and kept.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert kept.file.read_bytes() == CONTENT
     assert answers.find(b"task") == kept
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_a_file_that_is_not_that_of_its_name_is_not_kept(tmp_path, key):
+    """Else the record would say of what leaves what it is not: the process that trains may lie."""
+    answers = Answers(tmp_path)
+    file = answers.outbox / f"{hashlib.sha256(CONTENT).hexdigest()}.safetensors"
+    file.write_bytes(CONTENT[:-1] + b"?")
+    with pytest.raises(UpdateError) as caught:
+        answers.keep(
+            b"task", task=task(), envelope=ENVELOPE, file=file, facts=FACTS,
+            run_key=key.public if key else "",
+        )  # fmt: skip
+    assert caught.value.reason == "blob_digest" and answers.find(b"task") is None
+    assert list(answers.outbox.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(("kept_for", "asked_for"), [(KEY, OTHER), (KEY, None), (None, KEY)])

@@ -183,6 +183,7 @@ def test_words_about_an_error_give_way_to_an_update_and_to_being_asked_again(bac
     assert backend.answers(NONCE, after=0, wait_s=0) == [stored]
 
 
+@pytest.mark.timeout(100)  # who is not woken waits for an hour
 def test_who_waits_is_woken(backend, tmp_path):
     woken = threading.Event()
     end = backend.listen("oslo", woken.set)
@@ -195,9 +196,7 @@ def test_who_waits_is_woken(backend, tmp_path):
     put(backend, tmp_path)
     assert not woken.is_set()
     threading.Timer(0.1, backend.answer, [answer()]).start()
-    started = time.monotonic()
-    assert len(backend.answers(NONCE, after=0, wait_s=30)) == 1
-    assert time.monotonic() - started < 20
+    assert len(backend.answers(NONCE, after=0, wait_s=3600)) == 1
 
 
 @given(order=st.permutations(range(4)), cut=st.integers(1, CHUNK), again=st.integers(0, 3))

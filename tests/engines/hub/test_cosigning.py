@@ -434,7 +434,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_no_honest_coordinator_is_ever_accused(tmp_path_factory, steps):
     folder = tmp_path_factory.mktemp("honest")

@@ -56,17 +56,16 @@ PEERS = {
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_a_server_that_stops_leaves_no_connection_open(running, peer):
+def test_a_server_that_stops_leaves_no_connection_open(running, peer, caplog):
     lines = [PEERS[peer](running) for _ in range(3)]
     time.sleep(0.1)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        begun = time.monotonic()
         running.stop()
-        took_s = time.monotonic() - begun
         gc.collect()
     assert not [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)]
-    assert took_s < 1.5
+    assert "timeout graceful shutdown exceeded" not in caplog.text  # nobody was waited for
+    assert not running.server._thread.is_alive()
     for line in lines:
         line.close()
 
@@ -96,12 +95,12 @@ def test_a_server_that_stops_while_peers_come_leaves_no_connection_open(running)
 
 def test_an_answer_is_not_held_back_by_the_operating_system(running):
     with httpx.Client(base_url=running.url, verify=trust(running)) as http:
-        took_s = []
-        for _ in range(20):
-            begun = time.perf_counter()
-            http.get("/v1/challenge")
-            took_s.append(time.perf_counter() - begun)
-    assert min(took_s) < 0.02  # 0.04 where the body waits for the head to be acknowledged
+        http.get("/v1/challenge")
+        [line] = running.server._server.server_state.connections
+        sends_at_once = line.transport.get_extra_info("socket").getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY
+        )
+    assert sends_at_once  # else the body waits 40 ms until the head is acknowledged
 
 
 def is_served(running):
@@ -132,14 +131,15 @@ def test_a_peer_that_never_asks_is_given_up(running):
     server.stop()
 
 
+@pytest.mark.timeout(60)
 def test_an_address_holds_only_so_many_connections(running):
     server = own_server(running, per_address=3)
     running.port, port = server.port, running.port
     lines = [idle(running) for _ in range(3)]
     assert not is_served(running)
     lines.pop().close()
-    time.sleep(0.1)
-    assert is_served(running)
+    while not is_served(running):  # once the server has seen it
+        time.sleep(0.02)
     for line in lines:
         line.close()
     running.port = port

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import csv
-import time
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from threadpoolctl import threadpool_limits
+from steps import steps_of
 
 from hospitium.errors import StorageError, UsageError
 from hospitium.imaging.instance import Instance, Skip, is_constant, unusable
@@ -318,12 +317,16 @@ def test_knobs_out_of_range_are_refused_before_anything_is_written(
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.ci
-def test_400_studies_are_written_within_20_seconds_of_one_core(tmp_path: Path) -> None:
-    with threadpool_limits(1):
-        started = time.process_time()
-        write_chest(tmp_path, num_cases=400, seed=1, size=256, sites=SITES)
-        assert time.process_time() - started <= 20
+def test_the_steps_to_write_studies_grow_in_proportion_to_their_number(tmp_path: Path) -> None:
+    def steps(number: int) -> int:
+        folder = tmp_path / str(number)
+        return steps_of(
+            lambda: write_chest(folder, num_cases=number, seed=1, size=64, sites=SITES)
+        )[1]
+
+    steps(1)  # what is made once
+    few, many = steps(8), steps(24)
+    assert few < many < 4 * few
 
 
 def test_every_vendor_has_its_own_site() -> None:

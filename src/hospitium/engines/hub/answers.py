@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hospitium.errors import CorruptedError
+from hospitium.errors import CorruptedError, UpdateError
 from hospitium.state import durable
 from hospitium.types import Json, Task
+from hospitium.wire.blob import file_digest
 from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.sealing import seal
 
@@ -106,8 +107,14 @@ class Answers:
             file: The change, in the outbox, named by its digest; None for none.
             facts: What the site's record is to say of it.
             run_key: The run's public key; "" where the file leaves as it is.
+
+        Raises:
+            UpdateError: The file is not that of its name (``blob_digest``): the record would say
+                of what leaves what it is not. Nothing was kept.
         """
         sha256 = file.stem if file else ""
+        if file is not None and not run_key and file_digest(file) != sha256:
+            raise UpdateError("blob_digest", "An answer was not kept: its file is another one.")
         kept = Kept(kind="update", content=envelope, file=file, sha256=sha256, facts=facts)
         if file is not None and run_key:
             kept = self._sealed(kept, file, target=f"{digest(task_bytes)}{SEALED}", run_key=run_key)
@@ -161,7 +168,14 @@ class Answers:
         path = self.outbox / target
         with file.open("rb") as source:
             sha256 = durable.write_atomically(
-                path, lambda out: seal(source, out, run_key=run_key, envelope=kept.content)
+                path,
+                lambda out: seal(
+                    source,
+                    out,
+                    run_key=run_key,
+                    envelope=kept.content,
+                    content_sha256=file.stem,
+                ),
             )
         return replace(kept, file=path, sha256=sha256)
 

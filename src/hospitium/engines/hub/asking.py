@@ -148,8 +148,8 @@ class Asker:
         ) as response:
             yield response
 
-    def blocks(self, response: httpx.Response, size: int) -> Iterator[bytes]:
-        """Yield a body in blocks, as fast as the line may be used."""
+    def blocks(self, response: httpx.Response, size: int | None) -> Iterator[bytes]:
+        """Yield a body in blocks, or as it comes, as fast as the line may be used."""
         for block in response.iter_raw(size):
             self._wait(self._pace.down(len(block)))
             yield block

@@ -21,6 +21,7 @@ from hospitium.engines.hub.asking import Asker, StoppedError, error_of
 from hospitium.engines.hub.connection import Connection
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.polling import PollLength
+from hospitium.engines.hub.records import read_in_large_pieces
 from hospitium.engines.hub.requests import Question
 from hospitium.engines.hub.uploading import Uploader
 from hospitium.errors import CorruptedError, HubError
@@ -30,8 +31,6 @@ __all__ = ["Connection", "HubClient", "StoppedError", "Waiting"]
 
 MAX_LOSSES = 10
 """How often an upload is sent anew because the hub no longer has what it was sent."""
-
-_BLOCK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +234,7 @@ class HubClient:
                 raise httpx.RemoteProtocolError("a range was asked for and the whole was sent")
             if response.status_code not in (200, 206):
                 raise error_of(hearing.bounded(response, question.path))
-            download.add(self._asker.blocks(response, _BLOCK_BYTES), most=size_bytes)
+            read_in_large_pieces(response)
+            download.add(self._asker.blocks(response, None), most=size_bytes)
         if download.size < size_bytes:
             raise httpx.RemoteProtocolError("the blob ended early")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from hospitium.errors import UsageError
-from hospitium.state.uploads import MAX_CHUNK_BYTES
+from hospitium.state.uploads import CHUNK_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Connection:
     ca_file: Path | None = None
     more_ca: Path | None = None
     proxy: str | None = field(default=None, repr=False)
-    chunk_bytes: int = MAX_CHUNK_BYTES
+    chunk_bytes: int = CHUNK_BYTES
     timeout_s: float = 30.0
     longest_pause_s: float = 30.0
     patience_s: float = math.inf

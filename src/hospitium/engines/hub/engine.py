@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hospitium.errors import CorruptedError, EngineError, UpdateError
 from hospitium.state import durable
 from hospitium.state.hub_store import OpenTask, StoredAnswer
 from hospitium.state.store import SEALED, Store
-from hospitium.types import Answer, Json, LeftOut, Params, Task, Update
+from hospitium.types import Answer, Answers, Json, LeftOut, Params, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.blob import Manifest
 from hospitium.wire.canonical import digest
@@ -87,7 +87,7 @@ class HubEngine:
         self._selected = {round_number: sorted(chosen)}
         return sorted(chosen)
 
-    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Iterator[Answer]:
+    def ask(self, task: Task, site_ids: Sequence[str], *, deadline_s: float) -> Answers:
         """Put the task for each site and yield each answer as it arrives, until the deadline."""
         self._require_open()
         asked = {site_id for site_id in site_ids if site_id in self._members}

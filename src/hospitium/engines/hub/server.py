@@ -32,6 +32,9 @@ GOODBYE_S = 0.05
 TURNS = 5
 """Turns of the loop in which an aborted TLS connection is closed, layer by layer."""
 
+ROOM_BYTES = 1 << 18
+"""What is read of a connection at a time."""
+
 PER_ADDRESS = 512
 """Connections of one address: many sites may come through one proxy."""
 
@@ -44,16 +47,29 @@ class Tls:
     key: Path
 
 
-class _Connection(H11Protocol):
-    """A connection that must have asked soon after it has begun to."""
+class _Connection(H11Protocol, asyncio.BufferedProtocol):
+    """A connection that must have asked soon after it has begun to.
+
+    What comes is read into one buffer, all records that are there at once: record by record, each
+    is copied twice more on its way.
+    """
 
     held: Counter[str]
     head_s: float
     per_address: int
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self.data_received(self._room[:nbytes])
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock, unless this address has too many connections already."""
         super().connection_made(transport)
+        self._room = memoryview(bytearray(ROOM_BYTES))
         _send_at_once(transport)
         address = str(self.client and self.client[0])
         self.held[address] += 1
@@ -62,9 +78,9 @@ class _Connection(H11Protocol):
         if self.held[address] > self.per_address:
             transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Let the clock run while a request is half there; one byte more does not turn it back."""
-        super().data_received(data)
+        super().data_received(data)  # type: ignore[arg-type]  # it is copied from, no more
         is_answered = self.cycle is None or self.cycle.response_complete
         if not is_answered or not self._is_halfway():
             self._clock.cancel()

@@ -22,6 +22,7 @@ from hospitium.errors import SiteError, UpdateError
 from hospitium.site.consent import REFUSALS
 from hospitium.site.egress import inspect
 from hospitium.site.leaving import Departure, facts_of, words_of
+from hospitium.site.public_words import closed
 from hospitium.state import durable
 from hospitium.types import Task
 from hospitium.wire import blob
@@ -152,14 +153,17 @@ class Workbench:
             members_digest=ask.members_digest,
             is_sealed=bool(ask.run_key),
         )
-        return self.answers.keep(
-            ask.task,
-            task=task,
-            envelope=envelope,
-            file=file,
-            facts=facts,
-            run_key=ask.run_key,
-        )
+        try:
+            return self.answers.keep(
+                ask.task,
+                task=task,
+                envelope=envelope,
+                file=file,
+                facts=facts,
+                run_key=ask.run_key,
+            )
+        except UpdateError as error:
+            raise SiteError("egress refused an answer that is not of its form") from error
 
     def _file(self, envelope: bytes) -> Path | None:
         """Return the file that an envelope names, if it is there."""
@@ -225,6 +229,6 @@ def departure_of(ask: Ask, kept: Kept) -> Departure:
 
 
 def error_words(words: str) -> Kept:
-    """Return words that may travel, as an answer that is not kept."""
+    """Return words as they may travel, as an answer that is not kept."""
     kind: Literal["error"] = "error"
-    return Kept(kind=kind, content=words.encode()[:500], file=None)
+    return Kept(kind=kind, content=closed(words).encode(), file=None)

@@ -17,7 +17,7 @@ from hospitium.site.egress import Egress
 from hospitium.site.line import read_line
 from hospitium.site.membership import TLS_CA, Membership
 from hospitium.site.record import egress_of
-from hospitium.state.uploads import MAX_CHUNK_BYTES
+from hospitium.state.uploads import CHUNK_BYTES
 from hospitium.wire.approvals import kind_said
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload
@@ -49,7 +49,7 @@ def connection_of(
         ca_file=tls_ca if tls_ca.is_file() else None,
         more_ca=place.folder / line.ca_bundle if line.ca_bundle else None,
         proxy=line.proxy or None,
-        chunk_bytes=SLOW_CHUNK_BYTES if 0 < mbit_per_s < SLOW_MBIT_PER_S else MAX_CHUNK_BYTES,
+        chunk_bytes=SLOW_CHUNK_BYTES if 0 < mbit_per_s < SLOW_MBIT_PER_S else CHUNK_BYTES,
         patience_s=patience_s,
     )
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from pathlib import Path
 
 from hospitium.engines.hub.asking import Asker
 from hospitium.engines.hub.hearing import chunks
 from hospitium.engines.hub.requests import Question
 from hospitium.errors import HubError
-from hospitium.state.uploads import MIN_CHUNK_BYTES
+from hospitium.state.uploads import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 
 MAX_BREAKS = 3
 """How often a piece may fail on a line on which small requests pass, before it is halved."""
+
+FAST_PIECE_S = 0.25
+"""A line on which pieces take no longer is fast: the next file goes in the largest ones."""
 
 
 class Uploader:
@@ -21,7 +25,8 @@ class Uploader:
 
     A size is taken for too large when something in between answers 413, or when pieces of it break
     the connection again and again while no one has passed yet and small requests do. Then they are
-    halved, down to 64 KiB, and the upload is begun anew in that size.
+    halved, down to 64 KiB, and the upload is begun anew in that size. On a fast line a later file
+    goes in larger pieces, since each costs both sides a request.
 
     Args:
         asker: Makes the requests.
@@ -67,6 +72,7 @@ class Uploader:
 
     def send_missing(self, path: Path, upload_id: str, *, chunk_bytes: int, here: set[int]) -> bool:
         """Send the chunks that are not here; False as soon as one seems too large to pass."""
+        begun, num_sent = time.monotonic(), 0
         with path.open("rb") as file:
             total = os.fstat(file.fileno()).st_size
             for index in range(-(-total // chunk_bytes)):
@@ -82,6 +88,9 @@ class Uploader:
                 if not self._passes(question, content, upload_id):
                     return False
                 self._passed_bytes = max(self._passed_bytes, len(content))
+                num_sent += 1
+        if time.monotonic() - begun < FAST_PIECE_S * num_sent:
+            self._first_bytes = MAX_CHUNK_BYTES
         return True
 
     def _passes(self, question: Question, content: bytes, upload_id: str) -> bool:

@@ -21,6 +21,9 @@ from hospitium.wire.statement import time_text
 WATCH = "watch"
 """The folder of what was seen, in the folder of a site's work for a federation."""
 
+SET_ASIDE = "watch-set-aside"
+"""Beside it: what was seen of a run before a person here had the site go on with it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Own:
@@ -167,6 +170,18 @@ class WatchedRun:
             return {"reason": str(fields["reason"]), "words": str(fields["words"]), **fields}
         except (ValueError, KeyError, TypeError, RecursionError):
             return {"reason": "canonical", "words": _DAMAGED}
+
+    def set_aside(self, into: Path) -> Path:
+        """Move all that was seen of this run, evidence and all, into a numbered folder; return it.
+
+        It is one rename: a crash leaves it stopped, or set aside. The site begins to watch anew,
+        from the first checkpoint that it is shown next.
+        """
+        durable.make_folder(into, mode=0o700)
+        number = 1 + max((int(path.name) for path in into.glob("[0-9]*")), default=0)
+        target = into / f"{number:04d}"
+        durable.move(self.folder, target)
+        return target
 
     def require_going_on(self) -> None:
         """Refuse a run that was ended.
