@@ -17,6 +17,8 @@ from hospitium.errors import HospitiumError, HubError
 from hospitium.state.uploads import MAX_CHUNK_BYTES
 
 MAX_PATH_BYTES = 512
+MAX_HEAD_BYTES = 1 << 15
+"""Of all names and values; the protocol's own limit depends on how a head comes in."""
 MAX_HEADERS = 64
 DAY_S = 86_400.0
 ENROLLING_AT_ONCE = 4
@@ -85,7 +87,9 @@ class Gatekeeper:
     def _measure(self, scope: Scope) -> tuple[Question, int]:
         """Return what is asked and how large its body will be, if neither is too large."""
         path, query = scope["raw_path"], scope["query_string"]
-        if len(path) + len(query) > MAX_PATH_BYTES or len(scope["headers"]) > MAX_HEADERS:
+        head_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+        is_long = len(scope["headers"]) > MAX_HEADERS or head_bytes > MAX_HEAD_BYTES
+        if len(path) + len(query) > MAX_PATH_BYTES or is_long:
             raise HubError("size", "The path or the headers are too long.", status=431)
         headers = dict(scope["headers"])
         if b"transfer-encoding" in headers:
