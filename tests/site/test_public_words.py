@@ -80,3 +80,10 @@ def said_in_the_code():
 def test_every_sentence_of_the_code_is_on_the_list_and_none_else():
     built = {OTHER, "the site's training died: its process ended before it answered"}
     assert said_in_the_code() == set(FAILURES) - built
+
+
+def test_a_lack_of_memory_is_told_whatever_a_library_calls_it():
+    class OutOfMemoryError(RuntimeError):
+        """As torch has it."""
+
+    assert failed_with(OutOfMemoryError("of Anna Meier")) == "the site failed (MemoryError)"

@@ -55,7 +55,8 @@ def doctor(
     wishes = Wishes(
         federation=federation, is_long=long, gpu=gpu, pacs=tuple(pacs or ()), invite=invite
     )
-    of_centre = coordinator or (invite is None and is_centre(settings.home))
+    asks_of_site = gpu or bool(pacs) or invite is not None
+    of_centre = coordinator or (not asks_of_site and is_centre(settings.home))
     examine = examine_coordinator if of_centre else examine_site
     report = examine(settings.home, wishes, now=lambda: datetime.now(UTC))
     if as_json:

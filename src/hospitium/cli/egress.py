@@ -34,14 +34,16 @@ def list_(context: typer.Context, federation: Federation = None, as_json: AsJson
             f"  {row['sha256'][:12] or '-':<12}  {standing}{_of(row)}"
         )
     late = sum(row["standing"] == "unacknowledged" for row in rows)
-    typer.echo(f"{len(rows)} departures; {late} without a receipt after 24 hours.")
+    num_left = sum(row["kind"] != "resumed" for row in rows)
+    typer.echo(f"{num_left} departures; {late} without a receipt after 24 hours.")
 
 
 def _of(row: Mapping[str, Any]) -> str:
     """Return which round of which run it belongs to, and where it went."""
     run = f"; {row['run_id']}" if row["run_id"] else ""
     number = f" round {row['round_number']}" if row["round_number"] is not None else ""
-    return f"{run}{number}; to {row['destination']}"
+    where = "stays here" if row["kind"] == "resumed" else f"to {row['destination']}"
+    return f"{run}{number}; {where}"
 
 
 @app.command()

@@ -84,7 +84,12 @@ def resume(
     name: Annotated[
         str, typer.Option("--as", metavar="NAME", help="Who you are, by name. With RUN.")
     ] = "",
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why you decide so. With RUN.")] = "",
+    reason: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Why you decide so; it is in every export of the record. With RUN."
+        ),
+    ] = "",
     federation: Federation = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +125,8 @@ def _resume_run(
 
     found = resume_run(home_of(context), federation, run, by=name, reason=reason, now=now())
     words = (
-        f"{run}: tasks of this run are answered again, from what the coordinator shows next. "
+        f"{run}: tasks of this run are answered again, from what the coordinator shows next; but "
+        "none of a round that this site answered already, unless it is exactly the same. "
         f"{name}'s decision is entry {found['n']} of this site's record. The evidence is kept in "
         f"{found['evidence']}; do not delete it."
     )

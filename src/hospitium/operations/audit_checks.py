@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +37,8 @@ NAMES = (
 BACKWARDS = timedelta(minutes=5)
 """How far a side's own clock may be set back."""
 
-COORDINATOR = "coordinator"
+COORDINATOR = ""
+"""Whose keys are the coordinator's; no site is called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +74,22 @@ class Record:
         self.tree = MerkleTree()
         self.alike: dict[tuple[str, bytes], tuple[str, int]] = {}
         self._points: list[tuple[int, Callable[[], bool]]] = []
-        self._take_lists()
-        self.shown = self._shown()
-        self._take_site_entries() if self.is_site else self._take_run_entries()
-        self._take_checkpoints()
-        self._prove()
+        self.shown: list[Checkpoint] = []
+        self.guard(self._take_lists)
+        self.guard(self._take_shown)
+        self.guard(self._take_site_entries if self.is_site else self._take_run_entries)
+        self.guard(self._take_checkpoints)
         for row in self.rows["departed"]:
-            self._check_departed(row)
-        self._check_clock()
-        self._check_asked()
+            self.guard(partial(self._check_departed, row))
+        self.guard(self._check_clock)
+        self.guard(self._check_asked)
+
+    def guard(self, check: Callable[[], object]) -> None:
+        """Make a check; what cannot even be read, in whatever way, is a finding of its own."""
+        try:
+            check()
+        except Exception:
+            self.find("entry", 0, "something of it is in no form that can be checked")
 
     @property
     def num_entries(self) -> int:
@@ -102,8 +111,8 @@ class Record:
         """Follow the chain of member lists, and take the keys of everybody who ever was on one."""
         current: members.Members | None = None
         for n, row in enumerate(self.rows["members"]):
-            envelope = row["envelope"].encode()
             try:
+                envelope = row["envelope"].encode()
                 if current is None:
                     current = members.open_first(
                         envelope,
@@ -113,8 +122,9 @@ class Record:
                     )
                 else:
                     current = members.follow(current, [envelope])
-            except TrustError as error:
-                self.find("members", n, f"member list {n} is refused ({error.reason})")
+            except (TrustError, LookupError, ValueError, AttributeError) as error:
+                reason = getattr(error, "reason", "form")
+                self.find("members", n, f"member list {n} is refused ({reason})")
                 return
             epoch = current.members_epoch
             self._take_alike("members", epoch, canonical_json(epoch), current.digest)
@@ -136,8 +146,8 @@ class Record:
         before = ""
         ids = {note_key_id(self.origin, key) for key in self._own_keys()}
         for n, row in enumerate(self.rows["leaf"]):
-            raw = row["line"].encode()
             try:
+                raw = row["line"].encode()
                 line = read_line(raw, n=n)
                 signature = base64.b64decode(line.signature)
                 datetime.fromisoformat(line.leaf["time_utc"])
@@ -154,8 +164,8 @@ class Record:
     def _take_run_entries(self) -> None:
         """Read the coordinator's entries up to the first that is not in its form or its place."""
         for n, row in enumerate(self.rows["leaf"]):
-            data = row["line"].encode()
             try:
+                data = row["line"].encode()
                 leaf = json.loads(data)
                 if canonical_json(leaf) != data or row["n"] != n or not leaf["kind"]:
                     raise ValueError("another form")
@@ -195,6 +205,7 @@ class Record:
         for n, leaf in enumerate(self.leaves):
             if leaf.get("cosignature"):
                 self._take_cosignature(n, leaf)
+        self._prove()
 
     def _take_cosignature(self, n: int, leaf: Mapping[str, Any]) -> None:
         try:
@@ -244,7 +255,7 @@ class Record:
     def _check_clock(self) -> None:
         times = [time_of(leaf) for leaf in self.leaves]
         for n, (before, time) in enumerate(pairwise(times), start=1):
-            if time < before - BACKWARDS:
+            if time - before < -BACKWARDS:
                 self.find(
                     "clock", n, f"its time is {before - time} before that of the entry before"
                 )
@@ -259,17 +270,15 @@ class Record:
         if self.alike.setdefault((name, of), (what, n))[0] != what:
             self.find(name, n, "it contradicts an entry before it")
 
-    def _shown(self) -> list[Checkpoint]:
-        """Return what a site was shown of logs; a checkpoint that nobody signed proves nothing."""
-        found = []
+    def _take_shown(self) -> None:
+        """Take what a site was shown of logs; a checkpoint that nobody signed proves nothing."""
         for row in self.rows["seen"]:
-            with suppress(TrustError):
+            with suppress(TrustError, LookupError, ValueError, AttributeError, TypeError):
                 origin = read_note(row["note"])[0].origin
                 seen = open_checkpoint(row["note"], *self.keys[COORDINATOR], origin=origin)
                 place = canonical_json([seen.origin, seen.size])
                 self._take_alike("fork", seen.size, place, seen.root.hex())
-                found.append(seen)
-        return found
+                self.shown.append(seen)
 
 
 _RECORDS = ("members", "leaf", "checkpoint", "departed", "seen")

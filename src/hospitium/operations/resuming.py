@@ -12,6 +12,7 @@ from hospitium.operations.enrolment import joined
 from hospitium.operations.site_watching import left_runs
 from hospitium.site.egress import Egress
 from hospitium.site.record import departures_of
+from hospitium.state import durable
 from hospitium.state.home import Home
 from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.statement import is_text, time_text
@@ -46,6 +47,8 @@ def resume_run(
         UsageError: This site is not out of that run, or no name or reason is given. Nothing was
             changed.
         CorruptedError: The site's record is not what was written. Nothing was changed.
+        StorageError: What was seen could not be moved: the site is out still, and its record says
+            that somebody decided. Try again.
     """
     place = joined(home, federation)
     for option, text in (("--as", by), ("--reason", reason)):
@@ -74,7 +77,8 @@ def resume_run(
     }
     said = canonical_json({**facts, "time": time_text(now)})
     n = Egress(departures_of(place), destination=HERE).message("resumed", said, **facts)
-    evidence = watched.set_aside(work / SET_ASIDE / run_id)
+    with durable.storage_errors(watched.folder):
+        evidence = watched.set_aside(work / SET_ASIDE / run_id)
     return {
         "federation": place.settings.federation,
         **{name: facts[name] for name in ("run_id", "by", "reason", "stopped")},

@@ -51,7 +51,12 @@ def closed(words: str) -> str:
 
 
 def failed_with(error: BaseException) -> str:
-    """Return what is told of an exception that nobody expected: its nearest built-in class."""
+    """Return what is told of an exception that nobody expected: its nearest built-in class.
+
+    Libraries have classes of their own for a lack of memory; that is what a centre can act on.
+    """
+    if "OutOfMemory" in type(error).__name__:
+        return f"{OTHER} ({MemoryError.__name__})"
     name = next(kind.__name__ for kind in type(error).__mro__ if kind in _BUILT_IN)
     return f"{OTHER} ({name})"
 

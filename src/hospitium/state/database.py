@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -12,6 +13,9 @@ from typing import Any
 
 from hospitium.errors import CorruptedError, StateConflictError, VersionError
 from hospitium.state import durable
+
+PATIENCE_S = 10.0
+"""How long it is waited for another process that writes."""
 
 
 class Database:
@@ -28,10 +32,10 @@ class Database:
         with database_errors(self.path):
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * PATIENCE_S)}")
+            self._write_ahead()
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
-            self._connection.execute("PRAGMA busy_timeout = 10000")
         self._check()
         self._migrate()
 
@@ -58,6 +62,19 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
         durable.write_point(f"after commit: {name}")
+
+    def _write_ahead(self) -> None:
+        """Turn the write-ahead log on; SQLite itself does not wait for another who closes it."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def _check(self) -> None:
         with database_errors(self.path):

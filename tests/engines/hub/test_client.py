@@ -184,6 +184,7 @@ def test_on_a_fast_line_the_next_file_goes_in_larger_pieces(
     running, tmp_path, monkeypatch, fast_s, then
 ):
     monkeypatch.setattr(uploading, "FAST_PIECE_S", fast_s)
+    monkeypatch.setattr(uploading, "CHUNK_BYTES", len(MODEL))  # smaller files prove no speed
     client = client_of(running, chunk_bytes=CHUNK_BYTES)
     file = tmp_path / "update"
     for content, expected in ((MODEL, CHUNK_BYTES), (MODEL[::-1], then)):
@@ -193,6 +194,36 @@ def test_on_a_fast_line_the_next_file_goes_in_larger_pieces(
         assert shape.chunk_bytes == expected
         assert len(here) == shape.num_chunks
     client.close()
+
+
+class OlderHub:
+    """Takes pieces of 1 MiB at most, and says so in words of its own."""
+
+    def __init__(self):
+        self.sizes, self.said = [], []
+        self.log = self.said.append
+
+    def ask(self, question, *, content=b"", tries=math.inf):
+        if question.method == "GET":
+            raise HubError("not_found", "no such upload", status=404)
+        if len(content) > CHUNK_BYTES:
+            raise HubError("blob_size", "too large a piece", status=400)
+        self.sizes.append(len(content))
+
+
+def test_larger_pieces_that_a_hub_refuses_are_sent_as_before_and_small_files_prove_no_speed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(uploading, "FAST_PIECE_S", math.inf)
+    hub, file = OlderHub(), tmp_path / "update"
+    uploader = uploading.Uploader(hub, chunk_bytes=CHUNK_BYTES)
+    file.write_bytes(b"few")
+    uploader.send(file, "a" * 64)
+    assert uploader._first_bytes == CHUNK_BYTES
+    for name in "bc":
+        file.write_bytes(bytes(2 * CHUNK_BYTES + 1))
+        uploader.send(file, name * 64)
+    assert hub.sizes == [3, *[CHUNK_BYTES, CHUNK_BYTES, 1] * 2] and len(hub.said) == 1
 
 
 @pytest.mark.ci

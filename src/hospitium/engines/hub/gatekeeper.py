@@ -17,7 +17,7 @@ from hospitium.errors import HospitiumError, HubError
 from hospitium.state.uploads import MAX_CHUNK_BYTES
 
 MAX_PATH_BYTES = 512
-MAX_HEAD_BYTES = 1 << 15
+MAX_FIELDS_BYTES = 1 << 15
 """Of all names and values; the protocol's own limit depends on how a head comes in."""
 MAX_HEADERS = 64
 DAY_S = 86_400.0
@@ -88,7 +88,7 @@ class Gatekeeper:
         """Return what is asked and how large its body will be, if neither is too large."""
         path, query = scope["raw_path"], scope["query_string"]
         head_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
-        is_long = len(scope["headers"]) > MAX_HEADERS or head_bytes > MAX_HEAD_BYTES
+        is_long = len(scope["headers"]) > MAX_HEADERS or head_bytes > MAX_FIELDS_BYTES
         if len(path) + len(query) > MAX_PATH_BYTES or is_long:
             raise HubError("size", "The path or the headers are too long.", status=431)
         headers = dict(scope["headers"])

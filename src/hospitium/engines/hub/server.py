@@ -51,25 +51,26 @@ class _Connection(H11Protocol, asyncio.BufferedProtocol):
     """A connection that must have asked soon after it has begun to.
 
     What comes is read into one buffer, all records that are there at once: record by record, each
-    is copied twice more on its way.
+    is copied twice more on its way. All connections of a server share it, since it is filled and
+    emptied in one turn of the loop: who only connects costs no more memory than a connection.
     """
 
     held: Counter[str]
     head_s: float
     per_address: int
+    room: memoryview
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to."""
-        return self._room
+        return self.room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        self.data_received(self._room[:nbytes])
+        self.data_received(self.room[:nbytes])
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock, unless this address has too many connections already."""
         super().connection_made(transport)
-        self._room = memoryview(bytearray(ROOM_BYTES))
         _send_at_once(transport)
         address = str(self.client and self.client[0])
         self.held[address] += 1
@@ -212,6 +213,11 @@ def _send_at_once(transport: asyncio.Transport) -> None:
 
 
 def _connection_type(*, head_s: float, per_address: int) -> type[asyncio.Protocol]:
-    """Return the kind of connection of one server, with a count of its own."""
-    own: dict[str, Any] = {"held": Counter(), "head_s": head_s, "per_address": per_address}
+    """Return the kind of connection of one server, with a count and a buffer of its own."""
+    own: dict[str, Any] = {
+        "held": Counter(),
+        "head_s": head_s,
+        "per_address": per_address,
+        "room": memoryview(bytearray(ROOM_BYTES)),
+    }
     return type("Connection", (_Connection,), own)

@@ -275,6 +275,9 @@ class SiteLoop:
                 agreed(ask, self._approved, is_done=True)
         except SiteError as error:
             self._condition.failed(error)
+            self._log(
+                f"a task was not answered: {error.public}\n{error.detail or error.__cause__ or ''}"
+            )
             kept = error_words(error.public)
         except TrustError as error:
             self._condition.failed(error)

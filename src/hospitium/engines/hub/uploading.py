@@ -11,7 +11,7 @@ from hospitium.engines.hub.asking import Asker
 from hospitium.engines.hub.hearing import chunks
 from hospitium.engines.hub.requests import Question
 from hospitium.errors import HubError
-from hospitium.state.uploads import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
+from hospitium.state.uploads import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 
 MAX_BREAKS = 3
 """How often a piece may fail on a line on which small requests pass, before it is halved."""
@@ -88,7 +88,7 @@ class Uploader:
                 if not self._passes(question, content, upload_id):
                     return False
                 self._passed_bytes = max(self._passed_bytes, len(content))
-                num_sent += 1
+                num_sent += len(content) >= CHUNK_BYTES
         if time.monotonic() - begun < FAST_PIECE_S * num_sent:
             self._first_bytes = MAX_CHUNK_BYTES
         return True
@@ -100,6 +100,8 @@ class Uploader:
             try:
                 self._asker.ask(question, content=content, tries=math.inf if is_known else 1)
             except HubError as error:
+                if len(content) > CHUNK_BYTES and not is_known:
+                    return False  # larger pieces are a convenience: whatever refuses them may
                 if error.reason != "unreachable" or len(content) <= MIN_CHUNK_BYTES:
                     raise
                 if error.status == 413:
