@@ -133,7 +133,8 @@ def test_a_site_goes_on_with_a_run_by_name_and_reason_only(recorded, call, tmp_p
     for words in ((RUN,), (RUN, "--as", "Kari"), (RUN, "--reason", "x"), ("--as", "Kari")):
         said = call(*resume, *words)
         assert (said.status, "Nothing was changed" in said.err) == (2, True)
-    said = call(*resume, RUN, "--as", "Kari", "--reason", "the officers looked", "--json").json
-    assert (said["by"], said["reason"], said["stopped"]) == ("Kari", "the officers looked", "fork")
-    assert call(*resume, RUN, "--as", "Kari", "--reason", "again").status == 2
+    by, reason = "Kari Nordmann", "the officers looked"
+    said = call(*resume, RUN, "--as", by, "--reason", reason, "--json").json
+    assert (said["by"], said["reason"], said["stopped"]) == (by, reason, "fork")
+    assert call(*resume, RUN, "--as", by, "--reason", "again").status == 2
     assert call(*resume, "--json").json["is_paused"] is False

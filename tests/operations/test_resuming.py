@@ -80,6 +80,12 @@ def test_without_all_that_it_needs_nothing_is_changed(there, words):
     assert len(list(departures_of(place).rows())) == size
 
 
+def test_only_who_may_approve_a_plan_may_decide_it(there):
+    with pytest.raises(TrustError, match="not named in approval"):
+        go_on(there, by="Someone Else")
+    assert [row["run_id"] for row in left_runs(there.federation.place("oslo"))] == [RUN]
+
+
 def test_a_site_that_is_out_of_no_run_has_none_to_go_on_with(recorded):
     with pytest.raises(UsageError, match="out of: none"):
         resume_run(recorded.home("oslo"), NAME, RUN, by="Kari", reason="x", now=NOW)

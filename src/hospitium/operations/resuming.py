@@ -7,7 +7,7 @@ from typing import Any
 
 from hospitium.engines.hub.transport import WORK
 from hospitium.engines.hub.watched import SET_ASIDE, WATCH, WatchedRun
-from hospitium.errors import UsageError
+from hospitium.errors import TrustError, UsageError
 from hospitium.operations.enrolment import joined
 from hospitium.operations.site_watching import left_runs
 from hospitium.site.egress import Egress
@@ -35,7 +35,7 @@ def resume_run(
         home: The site's installation.
         federation: Which one; None for the only one.
         run_id: The run.
-        by: Who decides.
+        by: Who decides; one of those whom the policy names as approvers.
         reason: Why; both are printable ASCII.
         now: The time.
 
@@ -46,6 +46,7 @@ def resume_run(
     Raises:
         UsageError: This site is not out of that run, or no name or reason is given. Nothing was
             changed.
+        TrustError: The policy does not name this person (``policy``). Nothing was changed.
         CorruptedError: The site's record is not what was written. Nothing was changed.
         StorageError: What was seen could not be moved: the site is out still, and its record says
             that somebody decided. Try again.
@@ -64,6 +65,12 @@ def resume_run(
         raise UsageError(
             f"{run_id}: this site is not out of a run of that name; it is out of: {listed}. "
             "Nothing was changed. `hospitium site status` says why."
+        )
+    if by not in place.policy().approval.approvers:
+        raise TrustError(
+            "policy",
+            f"{by!r} is not named in approval.approvers of this site's policy: whoever may approve "
+            f"a plan may have the site go on with a run. {run_id} stays as it is. Ask one of them.",
         )
     work = place.folder / WORK
     watched = WatchedRun(work / WATCH / run_id)
