@@ -168,12 +168,9 @@ def show(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
         if found["out"]:  # a canary has none
             typer.echo(f"Report: {Path(found['out']) / 'report.html'}")
     elif found["status"] in ("stopped", "paused"):
-        first = (
-            f"`hospitium run review {run}` decides about what is held. Then g"
-            if any(row["waits"] for row in found["review"])
-            else "G"
-        )
-        typer.echo(f"{first}o on with it by `hospitium run resume {run}`.")
+        if any(row["waits"] for row in found["review"]):
+            typer.echo(f"Decide about what is held by `hospitium run review {run}`.")
+        typer.echo(f"Go on with it by `hospitium run resume {run}`.")
 
 
 @app.command("list")

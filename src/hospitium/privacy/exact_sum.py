@@ -149,11 +149,9 @@ class ExactSum:
         divisor = self._scale * (self.sum_weight / WEIGHT_ONE)
         magic_bits = int(np.float64(self._magic).view(np.int64))
         offset = np.int64(_wrapped(self._num_added * magic_bits))
-        whole, shared = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.float64)
         for name, at, start, length in _taken(todo):
-            np.subtract(self._total[start : start + length], offset, out=whole[:length])
-            np.divide(whole[:length], divisor, out=shared[:length])
-            mean[name].reshape(-1)[at : at + length] = shared[:length]
+            whole = self._total[start : start + length] - offset
+            mean[name].reshape(-1)[at : at + length] = whole / divisor
         return 0.0
 
 
