@@ -57,10 +57,9 @@ def run(
                 progress.answer(task, left_out)
         _require_enough(plan, task, aggregate, ledger=ledger, review=review)
         result = aggregate.result()
-        del aggregate  # it is twice as large as the model, and a result is as large
+        del aggregate  # its memory, twice that of the model, is the result's now
 
-        state = algorithm.step(state, result)
-        ledger.closed(task, state, result)
+        state = ledger.closed(task, algorithm.step(state, result), result)
         progress.round_closed(plan, task, result)
         del result
     return state

@@ -95,12 +95,14 @@ class State:
     """All that an algorithm knows between two rounds; every part of it is in the ledger.
 
     ``slots`` are further sets of params (an EMA, momenta), ``memory`` small JSON values
-    (the norm histograms of the last rounds).
+    (the norm histograms of the last rounds). ``params_digest`` is that of the params, where the
+    ledger has said it.
     """
 
     params: Params
     slots: Mapping[str, Params] = field(default_factory=dict)
     memory: Mapping[str, Json] = field(default_factory=dict)
+    params_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,10 @@ class Aggregate(Protocol):
         """Check everything about an update, then add all of it; on `UpdateError` none of it."""
 
     def result(self) -> Result:
-        """Return the combination of what was added; at least one update must have been."""
+        """Return the combination of what was added, once: nothing can be added afterwards.
+
+        At least one update must have been.
+        """
 
 
 class Algorithm(Protocol):
@@ -189,8 +194,11 @@ class Ledger(Protocol):
     def struck(self, task: Task, gone: Sequence[LeftOut]) -> Sequence[LeftOut]:
         """Leave out whoever of these was accepted in the open round; return them, often nobody."""
 
-    def closed(self, task: Task, state: State, result: Result) -> None:
-        """Close a round: the new state, durably; open seats are left out, updates deleted."""
+    def closed(self, task: Task, state: State, result: Result) -> State:
+        """Close a round: the new state, durably; open seats are left out, updates deleted.
+
+        Returns the state with the digest of its params.
+        """
 
     def below_quorum(self, task: Task) -> Sequence[LeftOut]:
         """Record that the round could not be closed, and return who was left out and why.

@@ -290,7 +290,7 @@ def _quicker_waits() -> list[Change]:
     """Return longer looks: in virtual time a look is all that a wait costs."""
     from hospitium.engines.hub import engine
     from hospitium.operations import attempts, site_attending
-    from hospitium.state import home
+    from hospitium.state import home, spares
 
     return [
         (home, "LOCK_S", 0.0),  # SQLite would wait in real time
@@ -300,6 +300,7 @@ def _quicker_waits() -> list[Change]:
         (engine, "WAIT_S", 20.0),
         (attempts, "TICK_S", 5.0),
         (attempts, "write_networked", lambda folder, desk: None),
+        (spares, "LEAST_BYTES", 0),  # files are written over, however small
     ]
 
 

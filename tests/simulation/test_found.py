@@ -6,6 +6,7 @@ import pytest
 from faults import CENTRE, Fault, Scenario
 
 from hospitium.state import durable
+from hospitium.state.spares import Spares
 from hospitium.state.uploads import MIN_CHUNK_BYTES, Shape, Uploads
 from simulation import require_holds, simulate
 
@@ -46,9 +47,11 @@ def test_the_notes_of_an_upload_are_whole_or_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(durable, "on_write_point", crash)
     with pytest.raises(KeyboardInterrupt):
-        Uploads(tmp_path).put("oslo", digest, shape, 0, [data], sha256=bytes.fromhex(digest))
+        Uploads(tmp_path, spares=Spares(tmp_path, most=0)).put(
+            "oslo", digest, shape, 0, [data], sha256=bytes.fromhex(digest)
+        )
     monkeypatch.setattr(durable, "on_write_point", None)
-    again = Uploads(tmp_path)
+    again = Uploads(tmp_path, spares=Spares(tmp_path, most=0))
     assert again.chunks("oslo", digest) is None
     again.put("oslo", digest, shape, 0, [data], sha256=bytes.fromhex(digest))
     assert again.finish("oslo", digest) == digest

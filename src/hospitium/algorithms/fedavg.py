@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 
+from hospitium import buffers
 from hospitium.algorithms.norm_bound import NORM_SUM, ROUNDS_REMEMBERED, next_bound
 from hospitium.algorithms.weighted_sum import WeightedSum
 from hospitium.types import Params, Result, Seat, State, Task
@@ -70,7 +71,7 @@ class FedAvg:
             round_number=round_number,
             plan_digest=self.plan_digest,
             params=state.params,
-            base_digest=digest_of(state.params),
+            base_digest=state.params_digest or digest_of(state.params),
             max_norm=bound,
         )
 
@@ -84,10 +85,10 @@ class FedAvg:
     def step(self, state: State, result: Result) -> State:
         """Move the params along the mean change; elementwise float32, one operation at a time."""
         rate = np.float32(self.coordinator_lr)
-        params = {
-            name: array + rate * result.delta[name] if rate != 1 else array + result.delta[name]
-            for name, array in state.params.items()
-        }
+        params = buffers.lend_like(state.params)
+        for name, array in state.params.items():
+            change = result.delta[name]
+            np.add(array, rate * change if rate != 1 else change, out=params[name])
         return self.moved(state, params, result)
 
     def moved(self, state: State, params: Params, result: Result) -> State:

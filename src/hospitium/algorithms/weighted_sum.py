@@ -76,7 +76,7 @@ class WeightedSum:
         self._taken.add(update.site_id)
 
     def result(self) -> Result:
-        """Return the weighted mean of what was added, and the sums of the metrics."""
+        """Return the weighted mean of what was added, and the sums of the metrics; once."""
         return Result(
             delta=self._sum.mean() if self._sum.sum_weight else {},
             sum_weight=self._sum.sum_weight,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from hospitium import algorithms, federation
+from hospitium import algorithms, buffers, federation
 from hospitium.algorithms.seated import Seated
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.workers import WorkerPool
@@ -113,6 +113,7 @@ def _held(folder: Path, work: Callable[[RunLedger], Chosen], engines: Engines) -
             raise
         finally:
             ledger.close()
+            buffers.give_up()
 
 
 def _sweep(folder: Path) -> None:

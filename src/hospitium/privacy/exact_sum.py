@@ -5,15 +5,16 @@ power of two ``S``, and integers add exactly. Rounding uses the add-magic-consta
 plus ``1.5 * 2**52 / S`` holds that integer in its low bits (``x * w`` itself is exact in float64),
 so that the conversion costs one addition, and the constant's own bits are taken out once, at the
 end. Reading, the finite check, the norm check and the addition are one pass over blocks that stay
-in cache.
+in cache. The mean takes the place of the sum, in memory that is lent from round to round.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -21,10 +22,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hospitium import buffers
 from hospitium.errors import UpdateError
 from hospitium.privacy.clipping import l2_norm
 from hospitium.types import Params
-from hospitium.wire.blob import DTYPES, Manifest, num_values
+from hospitium.wire.blob import Manifest, num_values
 
 WEIGHT_ONE = 1 << 20
 """The integer that stands for an aggregation weight of 1."""
@@ -66,10 +68,11 @@ class ExactSum:
         self._max_norm = max_norm
         self._scale = scale_for(max_norm=max_norm, max_sites=max_sites)
         self._magic = _MAGIC / self._scale
-        self._total = np.zeros(num_values(manifest), np.int64)
+        self._total = buffers.lend(8 * num_values(manifest)).view(np.int64)
         self._spans = list(_spans(manifest))
         self._num_threads = _num_threads(self._total.size)
         self._num_added = 0
+        self._is_over = False
         self.sum_weight = 0
 
     def add(self, delta: Params, *, weight: int) -> None:
@@ -84,6 +87,7 @@ class ExactSum:
                 (``norm``). What had been added of it is taken out again, exactly.
         """
         assert 1 <= weight <= WEIGHT_ONE, weight
+        assert not self._is_over, "the mean was taken"
         share = weight / WEIGHT_ONE
         rough = sum(self._each(lambda todo: self._put(delta, todo, share=share)))
         bound = self._max_norm * NORM_TOLERANCE
@@ -101,21 +105,31 @@ class ExactSum:
         raise UpdateError("non_finite", "it holds a NaN or an infinity. Nothing of it was added.")
 
     def mean(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the weighted mean change as float32, in the manifest's shapes."""
-        assert self.sum_weight > 0, "nothing was added"
-        mean: dict[str, npt.NDArray[Any]] = {
-            name: np.empty(shape, DTYPES[dtype]) for name, dtype, shape in self._manifest
-        }
-        self._each(lambda todo: self._take_mean(mean, todo))
-        return mean
+        """Return the weighted mean change as float32, in the manifest's shapes.
 
-    def _each(self, work: Callable[[_Todo], float]) -> list[float]:
-        """Do this to all blocks, in threads: NumPy gives up the interpreter lock for each.
+        It is written where the sum was: this is the end of the sum.
+        """
+        assert self.sum_weight > 0, "nothing was added"
+        assert not self._is_over, "the mean was taken"
+        self._is_over = True
+        values = self._total.view(np.float32)
+        for wave in _waves(self._spans):
+            self._each(lambda todo: self._take_mean(values, todo), wave)
+        ends = itertools.accumulate(math.prod(shape) for _, _, shape in self._manifest)
+        return {
+            name: values[end - math.prod(shape) : end].reshape(shape)
+            for (name, _, shape), end in zip(self._manifest, ends, strict=True)
+        }
+
+    def _each(
+        self, work: Callable[[_Todo], float], spans: Sequence[_Span] | None = None
+    ) -> list[float]:
+        """Do this to all blocks, or these, in threads: NumPy gives up the lock for each.
 
         This thread is one of them and all take from one line: a core that is busy with something
         else delays nothing but the block that it holds.
         """
-        todo = deque(self._spans)
+        todo = deque(self._spans if spans is None else spans)
         if self._num_threads == 1:
             return [work(todo)]
         with ThreadPoolExecutor(self._num_threads - 1) as pool:
@@ -128,6 +142,7 @@ class ExactSum:
         What is not finite turns into integers too: always the same ones, so that they come out.
         """
         combine = np.subtract if take_out else np.add
+        is_first = self._num_added == 0 and not take_out  # what the memory holds is nobody's
         buffer = np.empty(_BLOCK, np.float64)
         squares, last, flat = 0.0, "", np.empty(0, np.float32)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -141,17 +156,20 @@ class ExactSum:
                     block *= share
                 block += self._magic
                 total = self._total[start : start + length]
-                combine(total, block.view(np.int64), out=total)
+                if is_first:
+                    total[:] = block.view(np.int64)
+                else:
+                    combine(total, block.view(np.int64), out=total)
         return squares
 
-    def _take_mean(self, mean: Params, todo: _Todo) -> float:
-        """Write these blocks of the mean, in the arrays of ``mean``."""
+    def _take_mean(self, values: npt.NDArray[np.float32], todo: _Todo) -> float:
+        """Write these blocks of the mean."""
         divisor = self._scale * (self.sum_weight / WEIGHT_ONE)
         magic_bits = int(np.float64(self._magic).view(np.int64))
         offset = np.int64(_wrapped(self._num_added * magic_bits))
-        for name, at, start, length in _taken(todo):
+        for _, _, start, length in _taken(todo):
             whole = self._total[start : start + length] - offset
-            mean[name].reshape(-1)[at : at + length] = whole / divisor
+            values[start : start + length] = whole / divisor
         return 0.0
 
 
@@ -204,6 +222,22 @@ def _spans(manifest: Manifest) -> Iterator[_Span]:
         for at in range(0, size, _BLOCK):
             yield name, at, start + at, min(_BLOCK, size - at)
         start += size
+
+
+def _waves(spans: Sequence[_Span]) -> Iterator[list[_Span]]:
+    """Cut blocks into waves whose float32 results lie before the integers of all that come.
+
+    A block's result takes half the room and half the way: blocks from ``a`` on write nothing behind
+    ``a`` as long as they end at ``2 * a`` at the latest. One alone reads before it writes.
+    """
+    wave: list[_Span] = []
+    for span in spans:
+        if wave and span[2] + span[3] > 2 * wave[0][2]:
+            yield wave
+            wave = []
+        wave.append(span)
+    if wave:
+        yield wave
 
 
 def _taken(todo: _Todo) -> Iterator[_Span]:

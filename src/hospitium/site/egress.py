@@ -36,6 +36,7 @@ from hospitium.site.departures import Departures
 from hospitium.site.leaving import FORMS, Answering, Channel, Departure, Kind
 from hospitium.site.public_words import closed
 from hospitium.state import durable
+from hospitium.state.spares import Spares
 from hospitium.types import Json, Params, Sums, Task, Update
 from hospitium.wire import blob, statement
 from hospitium.wire.envelope import decode_update, encode_update
@@ -78,6 +79,11 @@ def prepare(
     _require(is_bounded, "an update above the bound that the task sets")
     path, digest = (None, "") if not update.delta else _write(update.delta, outbox, sync=sync)
     return encode_update(replace(update, path=None), blob_digest=digest), path
+
+
+def spares_of(outbox: Path) -> Spares:
+    """Return what workers wrote to an outbox and nobody needs any more: for their next change."""
+    return Spares(outbox / "spares", most=1)
 
 
 def inspect(
@@ -289,9 +295,10 @@ def _write(delta: Params, outbox: Path, *, sync: bool) -> tuple[Path, str]:
     """Write a change to the outbox under the name of its digest."""
     outbox.mkdir(parents=True, exist_ok=True)
     temporary = outbox / f".{os.getpid()}.part"
-    with temporary.open("wb") as file:
+    has_old_bytes = spares_of(outbox).take(temporary)
+    with temporary.open("r+b" if has_old_bytes else "wb") as file:
         digest = blob.write(file, delta)
-        file.flush()
+        file.truncate()
         if sync:
             os.fsync(file.fileno())
     path = outbox / f"{digest}.safetensors"

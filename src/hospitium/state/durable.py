@@ -27,7 +27,13 @@ def write_point(name: str) -> None:
         on_write_point(name)
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], str], *, sync: bool = True) -> str:
+def write_atomically(
+    path: Path,
+    write: Callable[[BinaryIO], str],
+    *,
+    sync: bool = True,
+    take: Callable[[Path], bool] | None = None,
+) -> str:
     """Write a whole file or none of it: temporary name, fsync, rename, fsync of the folder.
 
     Args:
@@ -35,6 +41,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], str], *, sync: bool
         write: Writes the content; what it returns is returned.
         sync: False for what can be made anew: whole after ``kill -9``, but perhaps not after a
             power cut.
+        take: Puts a spare file where it is told, if there is one (`Spares.take`); it is written
+            over then, from its start.
 
     Raises:
         StorageError: The disk refused. There is no half file, and the older one is untouched.
@@ -43,9 +51,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], str], *, sync: bool
     with storage_errors(path):
         try:
             write_point("before write")
-            with temporary.open("wb") as file:
+            has_old_bytes = take is not None and take(temporary)
+            with temporary.open("r+b" if has_old_bytes else "wb") as file:
                 result = write(file)
-                file.flush()
+                file.truncate()
                 if sync:
                     os.fsync(file.fileno())
             write_point("before rename")

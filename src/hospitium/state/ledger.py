@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hospitium.errors import StateConflictError
@@ -128,7 +128,7 @@ class RunLedger(RunRecord):
                 strike(change, task.round_number, left_out.site_id, reason=left_out.reason)
         return found
 
-    def closed(self, task: Task, state: State, result: Result) -> None:
+    def closed(self, task: Task, state: State, result: Result) -> State:
         """Close a round: params to the store, one commit, and only then deletions."""
         number = task.round_number
         digest = self.store.put(state.params)
@@ -157,6 +157,7 @@ class RunLedger(RunRecord):
             )
             seats.log_closed(change, task, params_digest=digest, slots=slots)
         self.store.keep_only(self._wanted())
+        return replace(state, params_digest=digest)
 
     def below_quorum(self, task: Task) -> Sequence[LeftOut]:
         """Record a round that could not be closed, and open its seats for the next attempt."""

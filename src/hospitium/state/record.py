@@ -213,4 +213,5 @@ class RunRecord:
                 name: self.store.get(digest) for name, digest in json.loads(row["slots"]).items()
             },
             memory=json.loads(row["memory"]),
+            params_digest=row["params_digest"],
         )

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from hospitium.errors import CorruptedError, UpdateError
 from hospitium.state import durable
+from hospitium.state.spares import Spares
 from hospitium.types import Params
 from hospitium.wire import blob
 from hospitium.wire.sealing import RunKey, open_sealed
@@ -32,6 +33,14 @@ class Store:
         self.folder = durable.make_folder(folder)
         self.incoming = durable.make_folder(folder / "incoming")
         self._run_key: RunKey | None = None
+        self._spares = Spares(folder / "spares", most=0)
+
+    def write_over(self, spares: Spares) -> None:
+        """Write large params over spare files from now on, and let go of old params there.
+
+        What a site sent is never let go of there: see `Uploads.discard`.
+        """
+        self._spares = spares
 
     def open_with(self, run_key: RunKey | None) -> None:
         """Open what is sealed with this key from now on; without one it cannot be read."""
@@ -116,7 +125,9 @@ class Store:
         part = self.incoming / "new.params"
         with ThreadPoolExecutor(1, thread_name_prefix="hash") as other:
             hashing = other.submit(blob.digest_of, params)
-            durable.write_atomically(part, lambda file: _write(file, params))
+            durable.write_atomically(
+                part, lambda file: _write(file, params), take=self._spares.take
+            )
         digest = hashing.result()
         if self.path(digest).exists():
             durable.delete(part)
@@ -132,7 +143,8 @@ class Store:
         return sorted(self.folder.glob(f"{digest}.*{SEALED}"))
 
     def _delete(self, digest: str) -> None:
-        durable.delete(self.path(digest))
+        has_only_own = self._run_key is not None  # what sites send is sealed then
+        (self._spares.keep if has_only_own else durable.delete)(self.path(digest))
         for path in self._sealed(digest):
             durable.delete(path)
 

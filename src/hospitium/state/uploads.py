@@ -17,6 +17,8 @@ from pathlib import Path
 
 from hospitium.errors import StateConflictError, UpdateError
 from hospitium.state import durable
+from hospitium.state.spares import Spares
+from hospitium.wire.sealing import make_unopenable
 
 MIN_CHUNK_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
@@ -122,11 +124,17 @@ def start_notes(path: Path, shape: Shape, digests: Mapping[int, bytes]) -> None:
 
 
 class Uploads:
-    """A folder of unfinished uploads and of files that came in whole. Threads may share it."""
+    """A folder of unfinished uploads and of files that came in whole. Threads may share it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where they are.
+        spares: Files that are written over, and to which sealed ones go that are needed no more.
+    """
+
+    def __init__(self, folder: Path, *, spares: Spares) -> None:
         self._unfinished = durable.make_folder(folder / "uploads")
         self._received = durable.make_folder(folder / "received")
+        self._spares = spares
         self._open: dict[tuple[str, str], _Upload] = {}
         self._lock = threading.Lock()
 
@@ -208,11 +216,22 @@ class Uploads:
             with durable.storage_errors(target):
                 durable.make_folder(target.parent)
                 with upload.path.open("rb+") as file:
+                    file.truncate(upload.shape.total_bytes)
                     os.fsync(file.fileno())
                 durable.write_point("before rename")
                 durable.move(upload.path, target)
             self._drop(site_id, upload_id, upload)
         return found
+
+    def discard(self, site_id: str, digest: str) -> None:
+        """Delete a whole file; one that is sealed becomes a spare that nobody can open."""
+        path = self.received(site_id, digest)
+        with durable.storage_errors(path):
+            has_other_name = path.exists() and path.stat().st_nlink > 1
+            if has_other_name or not make_unopenable(path):
+                durable.delete(path)
+            else:
+                self._spares.keep(path)
 
     def keep_only(self, received: set[tuple[str, str]]) -> None:
         """Delete all whole files but these, given as site and digest."""
@@ -252,6 +271,7 @@ class Uploads:
                     self._forget(site_id, old.stem)
                 path.unlink(missing_ok=True)
                 start_notes(path.with_suffix(".chunks"), shape, {})
+                self._spares.take(path)
             upload = _Upload(path=path, shape=shape)
             self._open[site_id, upload_id] = upload
             return upload

@@ -17,14 +17,16 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from hospitium import buffers
 from hospitium.errors import UpdateError
 
 FRAME_BYTES = 1 << 20
@@ -153,7 +155,7 @@ def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple
     if len(head) != HEAD_BYTES or not head.startswith(_MAGIC):
         raise UpdateError("header", "A file was refused: it is not sealed, or was cut off.")
     cipher = AESGCM(key.unwrap(head[len(_MAGIC) :], purpose=_MAGIC + bound))
-    content, at = np.empty(_content_bytes(source), np.uint8).data, 0  # not filled with zeros first
+    content, at = buffers.lend(_content_bytes(source)).data, 0
     sha256 = hashlib.sha256()
     with ThreadPoolExecutor(1, thread_name_prefix="hash") as other:  # starts with the first submit
         for nonce, piece in _frames(source, FRAME_BYTES + TAG_BYTES, start=HEAD_BYTES):
@@ -165,6 +167,15 @@ def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple
                 sha256.update(opened)
             at += len(opened)
     return content.toreadonly(), sha256.hexdigest()
+
+
+def make_unopenable(path: Path) -> bool:
+    """Overwrite the wrapped key of a sealed file, so that nobody can open it; False for others."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        if file.read(len(_MAGIC)) == _MAGIC:
+            file.write(bytes(_WRAPPED_BYTES))
+            return True
+    return False
 
 
 def _wrap(content_key: bytes, run_key: str, *, purpose: bytes) -> bytes:

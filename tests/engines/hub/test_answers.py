@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import sys
 
 import pytest
 
 from hospitium.engines.hub.answers import Answers
 from hospitium.errors import CorruptedError, UpdateError
+from hospitium.state import spares
 from hospitium.types import Task
 from hospitium.wire.canonical import digest
 from hospitium.wire.sealing import RunKey, open_sealed
@@ -148,3 +150,21 @@ def test_an_answer_that_cannot_be_read_is_said_and_left(tmp_path):
         with pytest.raises(CorruptedError, match="left as it is"):
             answers.find(b"task", run_key=KEY.public)
         assert path.read_bytes() == damage
+
+
+def test_the_next_answer_is_written_over_files_that_are_needed_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(spares, "LEAST_BYTES", 1)
+    answers = Answers(tmp_path)
+    first = keep(answers, b"one")
+    number = first.file.stat().st_ino
+    answers.receipted(b"one", b"receipt")
+    answers.delete_before("r", 2)
+    second = keep(answers, b"two", content=b"another change", round_number=2)
+    if sys.platform == "linux":
+        assert second.file.stat().st_ino == number
+    content, _ = open_sealed(
+        io.BytesIO(second.file.read_bytes()), key=KEY, envelope_digest=digest(ENVELOPE)
+    )
+    assert content == b"another change"
+    Answers(tmp_path)
+    assert not [*tmp_path.rglob("*.spare")]

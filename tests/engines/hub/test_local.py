@@ -1,7 +1,21 @@
+import hashlib
+import io
+import os
 import shutil
+import sys
+from dataclasses import replace
+
+import pytest
 
 from hospitium.engines.hub.local import LocalBackend
+from hospitium.errors import UpdateError
+from hospitium.state import spares
 from hospitium.state.hub_store import OpenTask, StoredAnswer
+from hospitium.state.uploads import Shape
+from hospitium.wire.canonical import digest
+from hospitium.wire.sealing import RunKey, open_sealed, seal
+
+KEY = RunKey.from_bytes(b"k" * 32)
 
 NONCE, BLOB = "a" * 64, "b" * 64
 
@@ -50,3 +64,68 @@ def test_after_a_loss_answers_are_taken_and_have_later_numbers(tmp_path):
     assert after.n > before.n
     assert backend.answers(NONCE, after=before.n, wait_s=0) == [after]
     backend.close()
+
+
+def ask(backend, nonce, *, size=9):
+    """Put a task of its own for oslo."""
+    model = backend.test_folder / f"model {nonce[0]}"
+    model.write_bytes(nonce.encode())
+    row = replace(task("oslo"), nonce=nonce, blob=nonce, upload_bytes=size)
+    backend.enqueue([row], blob=model)
+
+
+def handed_in(backend, nonce, data):
+    """Have oslo hand in a file for a task of its own; return the stored answer."""
+    size = len(data)
+    ask(backend, nonce, size=size)
+    found = hashlib.sha256(data).hexdigest()
+    shape = Shape(total_bytes=size, chunk_bytes=1 << 16)
+    for index in range(shape.num_chunks):
+        piece = data[index << 16 : (index + 1) << 16]
+        digest = hashlib.sha256(piece).digest()
+        backend.put_chunk("oslo", found, shape, index, [piece], sha256=digest)
+    assert backend.finish_upload("oslo", found) == found
+    return backend.answer(replace(answer("oslo"), nonce=nonce, sha256=nonce, found=found))
+
+
+@pytest.fixture
+def backend(tmp_path, monkeypatch):
+    monkeypatch.setattr(spares, "LEAST_BYTES", 1)
+    backend = LocalBackend(tmp_path / "hub")
+    backend.test_folder = tmp_path
+    yield backend
+    backend.close()
+
+
+def sealed(content):
+    target = io.BytesIO()
+    seal(io.BytesIO(content), target, run_key=KEY.public, envelope=b"update")
+    return target.getvalue()
+
+
+def test_an_update_is_written_over_one_of_an_earlier_round_that_nobody_can_open_any_more(backend):
+    first = handed_in(backend, "1" * 64, sealed(b"a change" * 30_000))
+    number = backend.received(first).stat().st_ino
+    ask(backend, "2" * 64)
+    assert not backend.received(first).exists()
+    if sys.platform == "linux":
+        [spare] = [path for path in backend.spares._all() if path.stat().st_ino == number]
+        with spare.open("rb") as file, pytest.raises(UpdateError):
+            open_sealed(file, key=KEY, envelope_digest=digest(b"update"))
+    again = sealed(b"another" * 20_000)
+    second = handed_in(backend, "3" * 64, again)
+    assert backend.received(second).read_bytes() == again
+    backend.forget("r")
+    assert backend.spares._all() == []
+
+
+def test_an_update_that_has_another_name_or_is_not_sealed_is_left_whole_or_deleted(
+    backend, tmp_path
+):
+    data, plain = sealed(b"a change" * 9_000), b"not sealed" * 9_000
+    stored = handed_in(backend, "1" * 64, data)
+    os.link(backend.received(stored), tmp_path / "adopted")
+    handed_in(backend, "2" * 64, plain)
+    assert (tmp_path / "adopted").read_bytes() == data
+    ask(backend, "3" * 64)
+    assert all(plain[:99] not in path.read_bytes() for path in backend.spares._all())

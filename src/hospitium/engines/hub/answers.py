@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hospitium.errors import CorruptedError, UpdateError
+from hospitium.site.egress import spares_of
 from hospitium.state import durable
+from hospitium.state.spares import Spares
 from hospitium.types import Json, Task
 from hospitium.wire.blob import file_digest
 from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.sealing import seal
 
 SEALED = ".sealed"
+
+NUM_SPARES = 2
+"""The change that is sealed next, and the model that comes next, are written over these."""
 
 _FIELDS = ("run_id", "round_number", "envelope", "file", "sha256", "run_key", "facts")
 
@@ -51,12 +56,19 @@ class Kept:
 class Answers:
     """The answers of one site. What an interrupted answer left behind is deleted at the start.
 
+    Attributes:
+        outbox: Where changes lie, and where a worker writes them.
+        spares: What this process wrote and nobody needs any more; a worker does not touch it.
+        written: The same of what workers wrote, for their next change.
+
     Args:
         folder: The site's own folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.outbox = durable.make_folder(folder / "outbox")
+        self.spares = Spares(folder / "spares", most=NUM_SPARES)
+        self.written = spares_of(self.outbox)
         self._folder = durable.make_folder(folder / "answers")
         self._delete_unnamed()
 
@@ -130,7 +142,7 @@ class Answers:
         data = canonical_json(fields)
         durable.write_atomically(self._path(task_bytes), lambda out: str(out.write(data)))
         if file is not None and kept.sealed:
-            durable.delete(file)
+            self.written.keep(file)
         return kept
 
     def receipted(self, task: bytes, receipt: bytes) -> None:
@@ -148,13 +160,15 @@ class Answers:
                 durable.delete(receipt)
             elif fields["run_id"] == run_id and fields["round_number"] < round_number:
                 if fields["file"]:
-                    durable.delete(self.outbox / fields["file"])
+                    self.spares.keep(self.outbox / fields["file"])
                 durable.delete(path)
                 durable.delete(receipt)
 
     def _delete_unnamed(self) -> None:
         """Delete the files that belong to no answer; none of them while an answer is damaged."""
         durable.sweep(self._folder)
+        self.spares.clear()
+        self.written.clear()
         try:
             named = {_read(path)["file"] for path in self._folder.glob("*.json")}
         except CorruptedError:
@@ -176,6 +190,7 @@ class Answers:
                     envelope=kept.content,
                     content_sha256=file.stem,
                 ),
+                take=self.spares.take,
             )
         return replace(kept, file=path, sha256=sha256)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from hospitium.engines.hub.local import LocalBackend
 from hospitium.errors import EngineError
 from hospitium.state.hub_store import OpenTask, StoredAnswer
+from hospitium.state.spares import Spares
 from hospitium.state.uploads import Shape
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 class Backend(Protocol):
     """Open tasks, blobs, uploads and answers; safe to call from several threads."""
+
+    spares: Spares
+    """Files on this machine that nobody needs any more, for large ones that are written next."""
 
     # --- the coordinator's side -----------------------------------------------------------------
 

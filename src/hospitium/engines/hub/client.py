@@ -7,10 +7,9 @@ trying again would not help.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ import httpx
 from hospitium.engines.hub import hearing
 from hospitium.engines.hub.asking import Asker, StoppedError, error_of
 from hospitium.engines.hub.connection import Connection
+from hospitium.engines.hub.downloading import Download
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.polling import PollLength
 from hospitium.engines.hub.records import read_in_large_pieces
 from hospitium.engines.hub.requests import Question
 from hospitium.engines.hub.uploading import Uploader
-from hospitium.errors import CorruptedError, HubError
+from hospitium.errors import HubError
 from hospitium.wire.signing import SigningKey
 
 __all__ = ["Connection", "HubClient", "StoppedError", "Waiting"]
@@ -39,44 +39,6 @@ class Waiting:
 
     n: int
     envelope: bytes
-
-
-@dataclass(kw_only=True)
-class _Download:
-    """A file on its way in, hashed as it comes."""
-
-    path: Path
-    size: int = 0
-    sha256: hashlib._Hash = field(default_factory=hashlib.sha256)
-
-    def resume(self) -> None:
-        """Take what an earlier process had fetched."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
-        with self.path.open("rb") as file:
-            self.sha256 = hashlib.file_digest(file, "sha256")
-            self.size = file.tell()
-
-    def add(self, blocks: Iterable[bytes], *, most: int) -> None:
-        """Append what arrives; what is beyond the size that was agreed is not written.
-
-        Raises:
-            CorruptedError: More came. What was there is deleted.
-        """
-        with self.path.open("ab", buffering=0) as file:
-            for block in blocks:
-                if self.size + len(block) > most:
-                    break
-                file.write(block)
-                self.sha256.update(block)
-                self.size += len(block)
-            else:
-                return
-        self.path.unlink()
-        raise CorruptedError(
-            f"{self.path.stem[:12]}…: more than the {most} bytes of the task came from the hub. "
-            "They were deleted. The site asks again; if it lasts, tell the coordinator."
-        )
 
 
 class HubClient:
@@ -141,24 +103,31 @@ class HubClient:
         """Hand in a statement that has no file; return the receipt."""
         return self._post("/v1/envelopes", statement).content
 
-    def fetch(self, sha256: str, target: Path, *, size_bytes: int) -> None:
+    def fetch(
+        self,
+        sha256: str,
+        target: Path,
+        *,
+        size_bytes: int,
+        take: Callable[[Path], bool] = lambda path: False,
+    ) -> None:
         """Download a blob, from where an earlier try ended; the file is whole or not there.
+
+        Args:
+            sha256: Of the blob.
+            target: Where the file is to be.
+            size_bytes: Of the blob.
+            take: Puts a spare file where it is told, if there is one: it is written over.
 
         Raises:
             CorruptedError: It came with another digest. It was deleted.
             HubError: No task of this site names it.
         """
-        download = _Download(path=target.with_suffix(".part"))
-        download.resume()
+        download = Download(target.with_suffix(".part"))
+        download.resume(take)
         if download.size < size_bytes:
             self._asker.again(lambda: self._fetch_rest(sha256, download, size_bytes))
-        if download.sha256.hexdigest() != sha256:
-            download.path.unlink()
-            raise CorruptedError(
-                f"{sha256[:12]}…: the hub sent other bytes than those of the task. They were "
-                "deleted. The site asks again; if it lasts, tell the coordinator."
-            )
-        download.path.replace(target)
+        download.finish(sha256, target)
 
     def upload(self, path: Path, upload_id: str, statement: bytes) -> bytes:
         """Send a file in chunks and the statement about it; return the receipt.
@@ -225,7 +194,7 @@ class HubClient:
         response = self._asker.ask(Question(method="GET", path=path, query=query))
         return hearing.envelopes(response.content, name)
 
-    def _fetch_rest(self, sha256: str, download: _Download, size_bytes: int) -> None:
+    def _fetch_rest(self, sha256: str, download: Download, size_bytes: int) -> None:
         """Fetch what is missing of a blob; keeps what came if the connection breaks."""
         question = Question(method="GET", path=f"/v1/blobs/{sha256}")
         headers = {"range": f"bytes={download.size}-"} if download.size else {}

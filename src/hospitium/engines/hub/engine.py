@@ -75,6 +75,7 @@ class HubEngine:
         self._members_digest = members_digest
         self._run_key = run_key
         store.open_with(run_key)
+        store.write_over(backend.spares)
         self._cosigning = cosigning
         self._selected: dict[int, list[str]] = {}
         self._closed = threading.Event()

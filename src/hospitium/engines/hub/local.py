@@ -11,7 +11,11 @@ from hospitium.engines.hub.listeners import Listeners
 from hospitium.errors import CorruptedError, StateConflictError
 from hospitium.state import durable
 from hospitium.state.hub_store import HubStore, OpenTask, StoredAnswer
+from hospitium.state.spares import Spares
 from hospitium.state.uploads import Shape, Uploads
+
+MAX_SPARES = 16
+"""With more sites than this some updates are written to new files."""
 
 
 class LocalBackend:
@@ -27,7 +31,8 @@ class LocalBackend:
         self._folder = folder
         self._blobs = durable.make_folder(folder / "blobs")
         self._store = HubStore(folder)
-        self._uploads = Uploads(folder)
+        self.spares = Spares(folder / "spares", most=MAX_SPARES)
+        self._uploads = Uploads(folder, spares=self.spares)
         self._lost: list[HubStore] = []
         self._asked: dict[str, tuple[dict[str, OpenTask], Path]] = {}
         self._listeners = Listeners()
@@ -61,6 +66,7 @@ class LocalBackend:
         with self._enqueuing:
             self._forget(run_id, but="")
             self._delete_unused_blobs()
+            self.spares.clear()
 
     def answers(self, nonce: str, *, after: int, wait_s: float) -> list[StoredAnswer]:
         """Return what came after a number, or wait for it."""
@@ -194,7 +200,7 @@ class LocalBackend:
                 del self._asked[nonce]
         for old in self._store.forget(run_id, but=but):
             if old.found:
-                durable.delete(self._uploads.received(old.site_id, old.found))
+                self._uploads.discard(old.site_id, old.found)
 
     def _mend(self) -> list[OpenTask]:
         """Begin anew where the folder was lost; return the tasks that were put once more.
@@ -205,7 +211,8 @@ class LocalBackend:
             return []
         self._blobs = durable.make_folder(self._folder / "blobs")
         self._lost.append(self._store)
-        self._store, self._uploads = HubStore(self._folder), Uploads(self._folder)
+        self._store = HubStore(self._folder)
+        self._uploads = Uploads(self._folder, spares=self.spares)
         for asked, blob in list(self._asked.values()):
             self._put(list(asked.values()), blob)
         return [task for asked, _ in self._asked.values() for task in asked.values()]
@@ -219,4 +226,4 @@ class LocalBackend:
         used = self._store.blobs()
         for path in sorted(self._blobs.iterdir()):
             if path.stem not in used:
-                durable.delete(path)
+                self.spares.keep(path)

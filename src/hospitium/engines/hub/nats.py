@@ -23,6 +23,7 @@ from hospitium.engines.hub.nats_uploads import NatsUploads
 from hospitium.errors import CorruptedError, HospitiumError, HubError, StateConflictError
 from hospitium.state import durable
 from hospitium.state.hub_store import OpenTask, StoredAnswer
+from hospitium.state.spares import Spares
 from hospitium.state.uploads import Shape
 
 WATCH_S = 1.0
@@ -48,6 +49,7 @@ class NatsBackend:
     """
 
     def __init__(self, settings: NatsSettings, folder: Path) -> None:
+        self.spares = Spares(folder / "spares", most=0)
         self._settings = settings
         self._listeners = Listeners()
         self._changed = threading.Condition()

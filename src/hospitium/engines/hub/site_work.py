@@ -177,14 +177,15 @@ class Workbench:
         if ask.blob not in self._verified:
             path.unlink(missing_ok=True)  # of an earlier process: it is a cache, not synced
         if not path.exists():
-            client.fetch(ask.blob, path, size_bytes=ask.blob_bytes)
+            take = self.answers.spares.take
+            client.fetch(ask.blob, path, size_bytes=ask.blob_bytes, take=take)
         self._verified.add(ask.blob)
         others = sorted(
             (item for item in self._models.iterdir() if item != path),
             key=lambda item: item.stat().st_mtime,
         )
         for old in others[: max(0, len(others) - KEPT_MODELS + 1)]:
-            old.unlink(missing_ok=True)
+            self.answers.spares.keep(old)
             self._verified.discard(old.stem)
         return path
 
