@@ -7,7 +7,8 @@ from faults import CENTRE, Fault, Scenario
 
 from hospitium.state import durable
 from hospitium.state.spares import Spares
-from hospitium.state.uploads import MIN_CHUNK_BYTES, Shape, Uploads
+from hospitium.state.unfinished import MIN_CHUNK_BYTES, Shape
+from hospitium.state.uploads import Uploads
 from simulation import require_holds, simulate
 
 needs_proc = pytest.mark.skipif(

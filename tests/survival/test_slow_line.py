@@ -9,7 +9,7 @@ from figures import figure
 from machines import Machines, answered, closed, plan_of, seats, wait_for
 
 from hospitium.plan.schema import ModelSection
-from hospitium.state.uploads import CHUNK_BYTES
+from hospitium.state.unfinished import CHUNK_BYTES
 from hospitium.training import trainer_for
 from hospitium.wire.blob import manifest_of, size_of
 

@@ -1,8 +1,7 @@
-"""Files that come in as chunks: each chunk is written once, to its place, and hashed as it comes.
+"""Files that come in as chunks, and what became of them: unfinished, received, needed no more.
 
-An upload is named by the SHA-256 that its sender promises, and belongs to its sender alone. Its
-chunks are noted beside it, so that it goes on after ``kill -9``: then every chunk is read again
-once, and one that was torn counts as missing. A whole file is synced once and renamed, not copied.
+An upload is named by the SHA-256 that its sender promises, and belongs to its sender alone. A whole
+file is synced once and renamed, not copied.
 """
 
 from __future__ import annotations
@@ -11,116 +10,23 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from hospitium.errors import StateConflictError, UpdateError
 from hospitium.state import durable
 from hospitium.state.spares import Spares
+from hospitium.state.unfinished import (
+    MAX_CHUNK_BYTES,
+    MIN_CHUNK_BYTES,
+    Shape,
+    Unfinished,
+    start_notes,
+)
 from hospitium.wire.sealing import make_unopenable
-
-MIN_CHUNK_BYTES = 1 << 16
-CHUNK_BYTES = 1 << 20
-"""With what a sender begins."""
-
-MAX_CHUNK_BYTES = 2 << 20
-"""What it goes on to on a fast line: most proxies and every backend's messages take as much."""
 
 MAX_OPEN = 4
 """Unfinished uploads of one sender; a further one takes the place of the oldest."""
-
-_NOTE_BYTES = 8 + 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """How large a file is, and how large its chunks are; the last one may be shorter."""
-
-    total_bytes: int
-    chunk_bytes: int
-
-    @property
-    def num_chunks(self) -> int:
-        """How many chunks the file has; at least one."""
-        return -(-self.total_bytes // self.chunk_bytes)
-
-    def is_finer_than(self, other: Shape) -> bool:
-        """Whether this is the same file in smaller chunks."""
-        return self.total_bytes == other.total_bytes and self.chunk_bytes < other.chunk_bytes
-
-    def size_of(self, index: int) -> int:
-        """Return the size of one chunk in bytes; 0 for one that the file does not have."""
-        if not 0 <= index < self.num_chunks:
-            return 0
-        return min(self.chunk_bytes, self.total_bytes - index * self.chunk_bytes)
-
-
-@dataclass(kw_only=True)
-class _Upload:
-    """One unfinished upload; ``hashed`` chunks from the start on have gone into ``sha256``."""
-
-    path: Path
-    shape: Shape
-    digests: dict[int, bytes] = field(default_factory=dict)
-    hashed: int = 0
-    sha256: hashlib._Hash = field(default_factory=hashlib.sha256)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    is_gone: bool = False
-
-    @property
-    def notes(self) -> Path:
-        return self.path.with_suffix(".chunks")
-
-    def put(self, index: int, pieces: Sequence[bytes], digest: bytes) -> None:
-        """Write a chunk to its place, then note it; hash what is now whole from the start."""
-        with self.path.open("r+b" if self.path.exists() else "x+b") as file:
-            file.seek(index * self.shape.chunk_bytes)
-            file.writelines(pieces)
-        with self.notes.open("ab") as notes:
-            notes.write(index.to_bytes(8, "little") + digest)
-        self.digests[index] = digest
-        if index == self.hashed:
-            for piece in pieces:
-                self.sha256.update(piece)
-            self.hashed += 1
-            self._catch_up()
-
-    def recover(self) -> None:
-        """Take the chunks that an earlier process noted and that are there as it noted them."""
-        data = self.notes.read_bytes()
-        noted = {}
-        for start in range(16, len(data) - _NOTE_BYTES + 1, _NOTE_BYTES):
-            index = int.from_bytes(data[start : start + 8], "little")
-            noted[index] = data[start + 8 : start + _NOTE_BYTES]
-        for index, digest in noted.items():
-            if self.shape.size_of(index) and hashlib.sha256(self._read(index)).digest() == digest:
-                self.digests[index] = digest
-        self._catch_up()
-        start_notes(self.notes, self.shape, self.digests)
-
-    def _catch_up(self) -> None:
-        """Hash the chunks that came before the one that was missing."""
-        while self.hashed in self.digests:
-            self.sha256.update(self._read(self.hashed))
-            self.hashed += 1
-
-    def _read(self, index: int) -> bytes:
-        if not self.path.exists():
-            return b""
-        with self.path.open("rb") as file:
-            file.seek(index * self.shape.chunk_bytes)
-            return file.read(self.shape.size_of(index))
-
-
-def start_notes(path: Path, shape: Shape, digests: Mapping[int, bytes]) -> None:
-    """Begin the notes of an upload with its shape, and the chunks that are here.
-
-    All or nothing, also in a power cut: a shape that was torn would fit no chunk any more.
-    """
-    head = shape.total_bytes.to_bytes(8, "little") + shape.chunk_bytes.to_bytes(8, "little")
-    rows = [index.to_bytes(8, "little") + digest for index, digest in sorted(digests.items())]
-    durable.write_atomically(path, lambda file: str(file.write(b"".join([head, *rows]))))
 
 
 class Uploads:
@@ -135,7 +41,7 @@ class Uploads:
         self._unfinished = durable.make_folder(folder / "uploads")
         self._received = durable.make_folder(folder / "received")
         self._spares = spares
-        self._open: dict[tuple[str, str], _Upload] = {}
+        self._open: dict[tuple[str, str], Unfinished] = {}
         self._lock = threading.Lock()
 
     def received(self, site_id: str, digest: str) -> Path:
@@ -152,6 +58,17 @@ class Uploads:
         upload = self._find(site_id, upload_id)
         return None if upload is None else (upload.shape, sorted(upload.digests))
 
+    def before(
+        self, site_id: str, upload_id: str, shape: Shape, index: int
+    ) -> hashlib._Hash | None:
+        """Return the SHA-256 of all bytes before the chunk that comes next; None for others."""
+        upload = self._find(site_id, upload_id)
+        if upload is None:
+            return None if index else hashlib.sha256()
+        with upload.lock:
+            is_next = upload.shape == shape and upload.hashed == index
+            return upload.sha256.copy() if is_next and index not in upload.digests else None
+
     def put(
         self,
         site_id: str,
@@ -161,6 +78,7 @@ class Uploads:
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
+        through: hashlib._Hash | None = None,
     ) -> None:
         """Write one chunk; the same bytes again change nothing.
 
@@ -172,7 +90,8 @@ class Uploads:
             shape: Of the whole file.
             index: Which chunk.
             pieces: Its bytes.
-            sha256: Of these bytes; the caller has computed it.
+            sha256: Of these bytes, or of the file's through these; the caller has computed it.
+            through: What it was computed with in the second case, from `before` on.
 
         Raises:
             UpdateError: The chunk does not fit into a file of this shape.
@@ -190,13 +109,13 @@ class Uploads:
             upload = None
         upload = upload or self._begin(site_id, upload_id, shape)
         with upload.lock, durable.storage_errors(upload.path):
-            if upload.shape != shape or upload.digests.get(index, sha256) != sha256:
+            if upload.shape != shape or upload.has_other(index, pieces, sha256):
                 raise StateConflictError(
                     f"{site_id}: other bytes are here for chunk {index}. They stay; what came "
                     "second was not written. The site: ask which chunks are here, and go on."
                 )
             if index not in upload.digests and not upload.is_gone:
-                upload.put(index, pieces, sha256)
+                upload.put(index, pieces, sha256, through=through)
 
     def finish(self, site_id: str, upload_id: str) -> str | None:
         """Make a whole upload durable; return the SHA-256 that was found, None if chunks miss.
@@ -239,7 +158,7 @@ class Uploads:
             if (path.parent.name, path.stem) not in received:
                 durable.delete(path)
 
-    def _find(self, site_id: str, upload_id: str) -> _Upload | None:
+    def _find(self, site_id: str, upload_id: str) -> Unfinished | None:
         """Return an unfinished upload, also one that an earlier process began."""
         _check_names(site_id, upload_id)
         with self._lock:
@@ -252,13 +171,13 @@ class Uploads:
             if len(head) < 16:
                 return None
             total, chunk = (int.from_bytes(head[start : start + 8], "little") for start in (0, 8))
-            found = _Upload(path=path, shape=Shape(total_bytes=total, chunk_bytes=chunk))
+            found = Unfinished(path=path, shape=Shape(total_bytes=total, chunk_bytes=chunk))
             with durable.storage_errors(path):
                 found.recover()
             self._open[site_id, upload_id] = found
             return found
 
-    def _begin(self, site_id: str, upload_id: str, shape: Shape) -> _Upload:
+    def _begin(self, site_id: str, upload_id: str, shape: Shape) -> Unfinished:
         """Begin an upload; the sender's oldest ones give way to it."""
         with self._lock:
             path = durable.make_folder(self._unfinished / site_id) / f"{upload_id}.part"
@@ -270,9 +189,9 @@ class Uploads:
                 for old in notes[: max(0, len(notes) - MAX_OPEN + 1)]:
                     self._forget(site_id, old.stem)
                 path.unlink(missing_ok=True)
-                start_notes(path.with_suffix(".chunks"), shape, {})
+                start_notes(path.with_suffix(".chunks"), shape)
                 self._spares.take(path)
-            upload = _Upload(path=path, shape=shape)
+            upload = Unfinished(path=path, shape=shape)
             self._open[site_id, upload_id] = upload
             return upload
 
@@ -284,7 +203,7 @@ class Uploads:
         path.with_suffix(".chunks").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
-    def _drop(self, site_id: str, upload_id: str, upload: _Upload) -> None:
+    def _drop(self, site_id: str, upload_id: str, upload: Unfinished) -> None:
         """Take an upload off the list once its file is whole."""
         upload.is_gone = True
         with self._lock:

@@ -16,7 +16,8 @@ from hospitium.engines.hub.backend import open_backend
 from hospitium.engines.hub.local import LocalBackend
 from hospitium.errors import StateConflictError, UpdateError
 from hospitium.state.hub_store import MAX_CONFLICTS, OpenTask, StoredAnswer
-from hospitium.state.uploads import MAX_OPEN, MIN_CHUNK_BYTES, Shape
+from hospitium.state.unfinished import MIN_CHUNK_BYTES, Shape
+from hospitium.state.uploads import MAX_OPEN
 from hospitium.wire.canonical import digest
 
 CHUNK = MIN_CHUNK_BYTES

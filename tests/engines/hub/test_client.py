@@ -3,6 +3,7 @@
 import math
 import threading
 
+import httpx
 import numpy as np
 import pytest
 from faulty_proxy import Fault, FaultyProxy
@@ -15,7 +16,7 @@ from hospitium.engines.hub.client import HubClient, StoppedError
 from hospitium.engines.hub.messages import Receipt, Reply
 from hospitium.errors import CorruptedError, HubError
 from hospitium.state.hub_store import OpenTask
-from hospitium.state.uploads import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
+from hospitium.state.unfinished import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 from hospitium.wire.canonical import digest
 
 SITE = "site-1"
@@ -203,7 +204,7 @@ class OlderHub:
         self.sizes, self.said = [], []
         self.log = self.said.append
 
-    def ask(self, question, *, content=b"", tries=math.inf):
+    def ask(self, question, *, content=b"", content_sha256="", tries=math.inf):
         if question.method == "GET":
             raise HubError("not_found", "no such upload", status=404)
         if len(content) > CHUNK_BYTES:
@@ -224,6 +225,72 @@ def test_larger_pieces_that_a_hub_refuses_are_sent_as_before_and_small_files_pro
         file.write_bytes(bytes(2 * CHUNK_BYTES + 1))
         uploader.send(file, name * 64)
     assert hub.sizes == [3, *[CHUNK_BYTES, CHUNK_BYTES, 1] * 2] and len(hub.said) == 1
+
+
+def questions_of(client, monkeypatch):
+    """Return a list to which the query of each chunk goes that this client sends."""
+    found, real = [], client._uploader._asker.once
+
+    def once(question, **options):
+        if "/chunks/" in question.path:
+            found.append((int(question.path.rsplit("/", 1)[1]), "through=1" in question.query))
+        return real(question, **options)
+
+    monkeypatch.setattr(client._uploader._asker, "once", once)
+    return found
+
+
+def test_one_hash_serves_for_the_pieces_and_the_file_from_wherever_an_upload_goes_on(
+    running, tmp_path, monkeypatch
+):
+    client, file = client_of(running, chunk_bytes=MIN_CHUNK_BYTES), tmp_path / "update"
+    file.write_bytes(MODEL)
+    sent, name = questions_of(client, monkeypatch), digest(MODEL)
+    uploader, chunk_bytes = client._uploader, MIN_CHUNK_BYTES
+    last = -(-len(MODEL) // chunk_bytes) - 1
+    uploader.send_missing(file, name, chunk_bytes=chunk_bytes, here={0, *range(2, last + 1)})
+    assert sent == [(1, True), (1, False)]  # nothing before it is here: it is signed by itself
+    uploader.send(file, name)
+    assert sent[2:] == [(index, True) for index in (0, *range(2, last + 1))]
+    assert running.backend.finish_upload(SITE, name) == name
+    client.close()
+
+
+def test_a_piece_whose_answer_was_lost_is_signed_by_itself_and_the_next_files_as_before(
+    running, tmp_path, monkeypatch
+):
+    client, file = client_of(running, chunk_bytes=MIN_CHUNK_BYTES), tmp_path / "update"
+    sent, lost = questions_of(client, monkeypatch), []
+    watched = client._uploader._asker.once
+
+    def once(question, **options):
+        response = watched(question, **options)
+        if question.path.endswith("/chunks/1") and not lost:
+            lost.append(question)
+            raise httpx.ReadTimeout("the answer was lost")
+        return response
+
+    monkeypatch.setattr(client._uploader._asker, "once", once)
+    for content in (MODEL, MODEL[::-1]):
+        file.write_bytes(content)
+        client._uploader.send(file, digest(content))
+        assert running.backend.finish_upload(SITE, digest(content)) == digest(content)
+    num = -(-len(MODEL) // MIN_CHUNK_BYTES)
+    once_more = [(1, True), *((index, False) for index in range(1, num))]
+    assert sent == [(0, True), (1, True), *once_more, *((n, True) for n in range(num))]
+    client.close()
+
+
+def test_a_hub_that_keeps_no_such_hash_is_asked_once(running, tmp_path, monkeypatch):
+    monkeypatch.setattr(running.backend, "before_chunk", lambda *_: None)
+    client, file = client_of(running, chunk_bytes=MIN_CHUNK_BYTES), tmp_path / "update"
+    sent = questions_of(client, monkeypatch)
+    for content in (MODEL, MODEL[::-1]):
+        file.write_bytes(content)
+        client._uploader.send(file, digest(content))
+        assert running.backend.finish_upload(SITE, digest(content)) == digest(content)
+    assert [row for row in sent if row[1]] == [(0, True)]
+    client.close()
 
 
 @pytest.mark.ci

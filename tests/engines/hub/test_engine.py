@@ -17,7 +17,7 @@ from hospitium.engines.hub.messages import Ask, Reply
 from hospitium.errors import CorruptedError
 from hospitium.state.hub_store import StoredAnswer
 from hospitium.state.store import Store
-from hospitium.state.uploads import MIN_CHUNK_BYTES, Shape
+from hospitium.state.unfinished import MIN_CHUNK_BYTES, Shape
 from hospitium.types import LeftOut, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.canonical import digest

@@ -11,7 +11,7 @@ from hospitium.engines.hub.local import LocalBackend
 from hospitium.errors import UpdateError
 from hospitium.state import spares
 from hospitium.state.hub_store import OpenTask, StoredAnswer
-from hospitium.state.uploads import Shape
+from hospitium.state.unfinished import Shape
 from hospitium.wire.canonical import digest
 from hospitium.wire.sealing import RunKey, open_sealed, seal
 

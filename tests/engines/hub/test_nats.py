@@ -33,8 +33,8 @@ from hospitium.errors import (
     StorageError,
 )
 from hospitium.state.hub_store import OpenTask, StoredAnswer
-from hospitium.state.uploads import MIN_CHUNK_BYTES as CHUNK
-from hospitium.state.uploads import Shape
+from hospitium.state.unfinished import MIN_CHUNK_BYTES as CHUNK
+from hospitium.state.unfinished import Shape
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey
 

@@ -18,7 +18,7 @@ from hospitium.engines.hub.messages import NO_TASK, Receipt, Reply
 from hospitium.engines.hub.office import Office
 from hospitium.engines.hub.requests import HEADER, Question, Signer
 from hospitium.state.hub_store import OpenTask
-from hospitium.state.uploads import MIN_CHUNK_BYTES
+from hospitium.state.unfinished import MIN_CHUNK_BYTES
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey
 

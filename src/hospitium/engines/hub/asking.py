@@ -83,6 +83,7 @@ class Asker:
         question: Question,
         *,
         content: bytes = b"",
+        content_sha256: str = "",
         timeout_s: float | None = None,
         is_signed: bool = True,
         tries: float = math.inf,
@@ -92,6 +93,7 @@ class Asker:
         Args:
             question: What is asked.
             content: The body.
+            content_sha256: Its digest, from a caller that has computed it.
             timeout_s: Silence that is borne; None: the connection's.
             is_signed: Whether the header says who asks.
             tries: After so many without an answer of the hub it ends as with no more patience.
@@ -101,7 +103,13 @@ class Asker:
             StoppedError: The site is being stopped.
         """
         return self.again(
-            lambda: self.once(question, content=content, timeout_s=timeout_s, is_signed=is_signed),
+            lambda: self.once(
+                question,
+                content=content,
+                content_sha256=content_sha256,
+                timeout_s=timeout_s,
+                is_signed=is_signed,
+            ),
             tries=tries,
         )
 
@@ -110,6 +118,7 @@ class Asker:
         question: Question,
         *,
         content: bytes = b"",
+        content_sha256: str = "",
         timeout_s: float | None = None,
         is_signed: bool = True,
     ) -> httpx.Response:
@@ -119,7 +128,7 @@ class Asker:
             HubError: The hub refused, or something in between did.
             httpx.TransportError: There was no answer.
         """
-        content_sha256 = hashlib.sha256(content).hexdigest()
+        content_sha256 = content_sha256 or hashlib.sha256(content).hexdigest()
         headers = self._headers(question, content_sha256) if is_signed else {}
         headers["content-length"] = str(len(content))
         with self._http.stream(

@@ -6,6 +6,7 @@ of signatures: who may do what was decided before it is called.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,7 +15,7 @@ from hospitium.engines.hub.local import LocalBackend
 from hospitium.errors import EngineError
 from hospitium.state.hub_store import OpenTask, StoredAnswer
 from hospitium.state.spares import Spares
-from hospitium.state.uploads import Shape
+from hospitium.state.unfinished import Shape
 
 if TYPE_CHECKING:
     from hospitium.engines.hub.nats_settings import NatsSettings
@@ -76,6 +77,14 @@ class Backend(Protocol):
     def chunks(self, site_id: str, upload_id: str) -> tuple[Shape, list[int]] | None:
         """Return the shape of this site's upload and which chunks are here."""
 
+    def before_chunk(
+        self, site_id: str, upload_id: str, shape: Shape, index: int
+    ) -> hashlib._Hash | None:
+        """Return the SHA-256 of an upload's bytes before the chunk that comes next, to go on with.
+
+        None for any other chunk, and where a backend keeps none.
+        """
+
     def put_chunk(
         self,
         site_id: str,
@@ -85,8 +94,11 @@ class Backend(Protocol):
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
+        through: hashlib._Hash | None = None,
     ) -> None:
         """Write a chunk of this SHA-256; the same bytes again change nothing.
+
+        With ``through``, which `before_chunk` began, it is that of the file through this chunk.
 
         Raises:
             StateConflictError: Other bytes are here; they stay, and it is noted.

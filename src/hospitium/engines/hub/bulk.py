@@ -19,7 +19,7 @@ from hospitium.errors import HospitiumError
 
 _BLOB = re.compile(r"/v1/blobs/([0-9a-f]{64})", re.ASCII)
 _CHUNK = re.compile(r"/v1/uploads/([0-9a-f]{64})/chunks/(\d{1,15})", re.ASCII)
-_SHAPE = re.compile(rb"total=(\d{1,15})&size=(\d{1,15})")
+_SHAPE = re.compile(rb"total=(\d{1,15})&size=(\d{1,15})(?:&through=([01]))?")
 
 
 class Bulk:
@@ -52,6 +52,6 @@ class Bulk:
         if request.method == "PUT" and (chunk := _CHUNK.fullmatch(path)):
             shape = _SHAPE.fullmatch(request.scope["query_string"])
             if shape is not None:
-                total, size = (int(number) for number in shape.groups())
-                return await self._uploads.chunk(request, chunk[1], int(chunk[2]), total, size)
+                numbers = (int(number or b"0") for number in shape.groups())
+                return await self._uploads.chunk(request, chunk[1], int(chunk[2]), *numbers)
         return None

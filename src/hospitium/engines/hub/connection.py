@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from hospitium.errors import UsageError
-from hospitium.state.uploads import CHUNK_BYTES
+from hospitium.state.unfinished import CHUNK_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

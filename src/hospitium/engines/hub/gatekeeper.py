@@ -14,7 +14,7 @@ from hospitium.engines.hub.limits import Crowd, Limits, Meter
 from hospitium.engines.hub.refusals import Refusals
 from hospitium.engines.hub.requests import HEADER, Caller, Question, Verifier
 from hospitium.errors import HospitiumError, HubError
-from hospitium.state.uploads import MAX_CHUNK_BYTES
+from hospitium.state.unfinished import MAX_CHUNK_BYTES
 
 MAX_PATH_BYTES = 512
 MAX_FIELDS_BYTES = 1 << 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -12,7 +13,8 @@ from hospitium.errors import CorruptedError, StateConflictError
 from hospitium.state import durable
 from hospitium.state.hub_store import HubStore, OpenTask, StoredAnswer
 from hospitium.state.spares import Spares
-from hospitium.state.uploads import Shape, Uploads
+from hospitium.state.unfinished import Shape
+from hospitium.state.uploads import Uploads
 
 MAX_SPARES = 16
 """With more sites than this some updates are written to new files."""
@@ -133,6 +135,12 @@ class LocalBackend:
         """Return which chunks of an upload are here."""
         return self._uploads.chunks(site_id, upload_id)
 
+    def before_chunk(
+        self, site_id: str, upload_id: str, shape: Shape, index: int
+    ) -> hashlib._Hash | None:
+        """Return the SHA-256 of what came before the next chunk."""
+        return self._uploads.before(site_id, upload_id, shape, index)
+
     def put_chunk(
         self,
         site_id: str,
@@ -142,10 +150,13 @@ class LocalBackend:
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
+        through: hashlib._Hash | None = None,
     ) -> None:
         """Write a chunk; a conflict is noted, without its bytes."""
         try:
-            self._uploads.put(site_id, upload_id, shape, index, pieces, sha256=sha256)
+            self._uploads.put(
+                site_id, upload_id, shape, index, pieces, sha256=sha256, through=through
+            )
         except StateConflictError:
             self._store.conflict(site_id, f"{upload_id}/{index}", sha256.hex(), b"")
             raise

@@ -21,7 +21,8 @@ from hospitium.engines.hub.nats_blobs import write_pieces
 from hospitium.engines.hub.nats_streams import SEATS, UP, Message, Streams, TakenError
 from hospitium.errors import StateConflictError, UpdateError
 from hospitium.state import durable
-from hospitium.state.uploads import MAX_CHUNK_BYTES, MAX_OPEN, MIN_CHUNK_BYTES, Shape
+from hospitium.state.unfinished import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, Shape
+from hospitium.state.uploads import MAX_OPEN
 from hospitium.wire.canonical import canonical_json
 
 MAX_HASHING = 256

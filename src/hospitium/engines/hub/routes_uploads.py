@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from hospitium.engines.hub.backend import Backend
@@ -14,6 +14,7 @@ from hospitium.engines.hub.bodies import (
     caller_of,
     read_body,
     read_pieces,
+    require_digest,
     require_signed,
 )
 from hospitium.engines.hub.describing import (
@@ -32,11 +33,12 @@ from hospitium.engines.hub.requests import Caller, Member
 from hospitium.engines.hub.routes_tasks import Count, Digest
 from hospitium.errors import HubError
 from hospitium.state.hub_store import StoredAnswer
-from hospitium.state.uploads import MAX_CHUNK_BYTES, Shape
+from hospitium.state.unfinished import MAX_CHUNK_BYTES, Shape
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey
 
 Index = Annotated[int, Path(ge=0, le=1 << 53)]
+Flag = Annotated[int, Query(ge=0, le=1)]
 
 
 class UploadRoutes:
@@ -102,17 +104,28 @@ class UploadRoutes:
         )
 
     async def chunk(
-        self, request: Request, upload_id: Digest, index: Index, total: Count, size: Count
+        self,
+        request: Request,
+        upload_id: Digest,
+        index: Index,
+        total: Count,
+        size: Count,
+        through: Flag = 0,
     ) -> JSONResponse:
-        """Take one chunk; the same bytes again are fine, other bytes are not."""
+        """Take one chunk; the same bytes again are fine, other bytes are not.
+
+        With ``through`` the digest that was signed is that of the file through this chunk: one
+        hash serves for the request and for the file. Where the bytes before are not here in order,
+        the answer is 409 (``order``), and the site signs the chunk by itself.
+        """
         caller = caller_of(request)
         silence_s = self._limits.body_s
         pieces = [
             piece async for piece in read_pieces(request, most=MAX_CHUNK_BYTES, silence_s=silence_s)
         ]
-        await asyncio.to_thread(
-            self._put, caller, upload_id, Shape(total_bytes=total, chunk_bytes=size), index, pieces
-        )
+        shape = Shape(total_bytes=total, chunk_bytes=size)
+        put = self._put_through if through else self._put
+        await asyncio.to_thread(put, caller, upload_id, shape, index, pieces)
         return JSONResponse({"ok": True})
 
     async def complete(self, request: Request, upload_id: Digest) -> Response:
@@ -133,13 +146,38 @@ class UploadRoutes:
     ) -> None:
         """Write a chunk of a file that an open task of the caller asks for."""
         require_signed(pieces, caller)
+        self._require_asked(caller, shape)
+        sha256 = bytes.fromhex(caller.content_sha256)
+        self._backend.put_chunk(caller.site_id, upload_id, shape, index, pieces, sha256=sha256)
+
+    def _put_through(
+        self, caller: Caller, upload_id: str, shape: Shape, index: int, pieces: Sequence[bytes]
+    ) -> None:
+        """Write the chunk that comes next; what was signed is the digest of the file through it."""
+        self._require_asked(caller, shape)
+        sha256 = self._backend.before_chunk(caller.site_id, upload_id, shape, index)
+        if sha256 is None:
+            raise HubError(
+                "order",
+                "The bytes before this chunk are not here, or it is. It was not written. The "
+                "site: sign the chunk by itself.",
+                status=409,
+            )
+        for piece in pieces:
+            sha256.update(piece)
+        require_digest(sha256.hexdigest(), caller)
+        self._backend.put_chunk(
+            caller.site_id, upload_id, shape, index, pieces,
+            sha256=sha256.digest(), through=sha256,
+        )  # fmt: skip
+
+    def _require_asked(self, caller: Caller, shape: Shape) -> None:
+        """Refuse a file that no open task of the caller asks for."""
         allowed = self._backend.upload_bytes(caller.site_id)
         if not allowed:
             raise not_found()
         if shape.total_bytes > allowed:
             raise HubError("size", "The file is larger than any that was asked for.", status=413)
-        sha256 = bytes.fromhex(caller.content_sha256)
-        self._backend.put_chunk(caller.site_id, upload_id, shape, index, pieces, sha256=sha256)
 
     def _complete(self, site_id: str, upload_id: str, statement: bytes) -> Response:
         """Make the upload durable, then take the statement; a file of another digest is shown."""

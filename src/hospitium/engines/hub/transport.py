@@ -17,7 +17,7 @@ from hospitium.site.egress import Egress
 from hospitium.site.line import read_line
 from hospitium.site.membership import TLS_CA, Membership
 from hospitium.site.record import egress_of
-from hospitium.state.uploads import CHUNK_BYTES
+from hospitium.state.unfinished import CHUNK_BYTES
 from hospitium.wire.approvals import kind_said
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey, VerifyKey, dsse_payload

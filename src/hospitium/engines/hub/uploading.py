@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
 import time
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 from hospitium.engines.hub.asking import Asker
 from hospitium.engines.hub.hearing import chunks
 from hospitium.engines.hub.requests import Question
 from hospitium.errors import HubError
-from hospitium.state.uploads import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
+from hospitium.state.unfinished import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 
 MAX_BREAKS = 3
 """How often a piece may fail on a line on which small requests pass, before it is halved."""
@@ -28,6 +33,9 @@ class Uploader:
     halved, down to 64 KiB, and the upload is begun anew in that size. On a fast line a later file
     goes in larger pieces, since each costs both sides a request.
 
+    What a request signs of a piece is the digest of the file through it, which both sides need
+    anyway; where the hub does not have all before it in order, that of the piece alone.
+
     Args:
         asker: Makes the requests.
         chunk_bytes: Size of the pieces to begin with.
@@ -38,6 +46,7 @@ class Uploader:
         self._first_bytes = chunk_bytes
         self._most_bytes: float = math.inf
         self._passed_bytes = MIN_CHUNK_BYTES
+        self._is_through = True
 
     def send(self, path: Path, upload_id: str) -> None:
         """Send what the hub does not have of a file; return when it has everything.
@@ -72,34 +81,47 @@ class Uploader:
 
     def send_missing(self, path: Path, upload_id: str, *, chunk_bytes: int, here: set[int]) -> bool:
         """Send the chunks that are not here; False as soon as one seems too large to pass."""
-        begun, num_sent = time.monotonic(), 0
-        with path.open("rb") as file:
-            total = os.fstat(file.fileno()).st_size
-            for index in range(-(-total // chunk_bytes)):
-                if index in here:
-                    continue
-                file.seek(index * chunk_bytes)
+        begun, sent, num_large = time.monotonic(), set(here), 0
+        pieces = Pieces(path, chunk_bytes=chunk_bytes, here=here, is_through=self._is_through)
+        with closing(pieces.missing()) as missing:
+            for index, content, sha256 in missing:
+                through = "&through=1" if pieces.is_through else ""
                 question = Question(
                     method="PUT",
                     path=f"/v1/uploads/{upload_id}/chunks/{index}",
-                    query=f"total={total}&size={chunk_bytes}",
+                    query=f"total={pieces.total_bytes}&size={chunk_bytes}{through}",
                 )
-                content = file.read(chunk_bytes)
-                if not self._passes(question, content, upload_id):
+                try:
+                    passes = self._passes(question, content, upload_id, sha256=sha256)
+                except HubError as error:
+                    if error.reason != "order" or not pieces.is_through:
+                        raise
+                    is_through, self._is_through = bool(sent), False
+                    try:
+                        return self.send_missing(
+                            path, upload_id, chunk_bytes=chunk_bytes, here=sent
+                        )
+                    finally:
+                        self._is_through = is_through  # not again at a hub that never takes it
+                if not passes:
                     return False
                 self._passed_bytes = max(self._passed_bytes, len(content))
-                num_sent += len(content) >= CHUNK_BYTES
-        if time.monotonic() - begun < FAST_PIECE_S * num_sent:
+                sent.add(index)
+                num_large += len(content) >= CHUNK_BYTES
+        if time.monotonic() - begun < FAST_PIECE_S * num_large:
             self._first_bytes = MAX_CHUNK_BYTES
         return True
 
-    def _passes(self, question: Question, content: bytes, upload_id: str) -> bool:
+    def _passes(self, question: Question, content: bytes, upload_id: str, *, sha256: str) -> bool:
         """Send one piece; False where something on the way seems to stop one of its size."""
         is_known = len(content) <= self._passed_bytes
         for _ in range(MAX_BREAKS):
             try:
-                self._asker.ask(question, content=content, tries=math.inf if is_known else 1)
+                tries = math.inf if is_known else 1
+                self._asker.ask(question, content=content, content_sha256=sha256, tries=tries)
             except HubError as error:
+                if error.reason == "order":
+                    raise
                 if len(content) > CHUNK_BYTES and not is_known:
                     return False  # larger pieces are a convenience: whatever refuses them may
                 if error.reason != "unreachable" or len(content) <= MIN_CHUNK_BYTES:
@@ -112,3 +134,48 @@ class Uploader:
             else:
                 return True
         return False
+
+
+class Pieces:
+    """The pieces of a file that are missing, each read and hashed while another is under way.
+
+    Args:
+        path: The file.
+        chunk_bytes: Size of the pieces; the last one may be shorter.
+        here: Numbers of those that are not missing.
+        is_through: Whether a digest is that of the file through a piece, or of the piece alone.
+    """
+
+    def __init__(self, path: Path, *, chunk_bytes: int, here: set[int], is_through: bool) -> None:
+        self.is_through = is_through
+        self.total_bytes = path.stat().st_size
+        self._path = path
+        self._chunk_bytes = chunk_bytes
+        self._here = here
+        self._sha256 = hashlib.sha256()
+
+    def missing(self) -> Generator[tuple[int, bytes, str], None, None]:
+        """Yield number, bytes and digest of each piece, in order."""
+        numbers = range(-(-self.total_bytes // self._chunk_bytes))
+        missing = [index for index in numbers if index not in self._here]
+        wanted = numbers[: missing[-1] + 1] if self.is_through and missing else missing
+        with self._path.open("rb") as file:
+            if len(wanted) == 1:
+                yield self._read(file, wanted[0])
+                return
+            with ThreadPoolExecutor(1, thread_name_prefix="read") as other:
+                coming = deque(other.submit(self._read, file, index) for index in wanted[:1])
+                for following in (*wanted[1:], None):
+                    found = coming.popleft().result()
+                    if following is not None:
+                        coming.append(other.submit(self._read, file, following))
+                    if found[0] not in self._here:
+                        yield found
+
+    def _read(self, file: BinaryIO, index: int) -> tuple[int, bytes, str]:
+        file.seek(index * self._chunk_bytes)
+        content = file.read(self._chunk_bytes)
+        if not self.is_through:
+            return index, content, hashlib.sha256(content).hexdigest()
+        self._sha256.update(content)
+        return index, content, self._sha256.copy().hexdigest()
