@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from hospitium import buffers
 from hospitium.errors import UpdateError
+from hospitium.wire.running_digest import RunningDigest
 
 FRAME_BYTES = 1 << 20
 TAG_BYTES = 16
@@ -104,6 +105,7 @@ def seal(
     run_key: str,
     envelope: bytes,
     content_sha256: str | None = None,
+    running: RunningDigest | None = None,
 ) -> str:
     """Write a sealed copy of a file, and return its SHA-256; memory does not grow with its size.
 
@@ -115,6 +117,7 @@ def seal(
         run_key: The run's public key, hexadecimal.
         envelope: The update's envelope, without which nobody can open the file.
         content_sha256: What the bytes that are sealed must have; None where nobody said.
+        running: Is given all that is written, where somebody wants its digest on the way too.
 
     Raises:
         UpdateError: The run's key is none (``fields``); nothing was written. Or the content has
@@ -122,7 +125,8 @@ def seal(
     """
     bound, content_key = hashlib.sha256(envelope).digest(), os.urandom(_KEY_BYTES)
     head = _MAGIC + _wrap(content_key, run_key, purpose=_MAGIC + bound)
-    cipher, sha256, content = AESGCM(content_key), hashlib.sha256(head), hashlib.sha256()
+    cipher, sha256, content = AESGCM(content_key), running or RunningDigest(), hashlib.sha256()
+    sha256.update(head)
     target.write(head)
     room = memoryview(bytearray(FRAME_BYTES + TAG_BYTES))
     for nonce, piece in _frames(source, FRAME_BYTES, start=0):

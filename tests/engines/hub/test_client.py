@@ -18,6 +18,7 @@ from hospitium.errors import CorruptedError, HubError
 from hospitium.state.hub_store import OpenTask
 from hospitium.state.unfinished import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 from hospitium.wire.canonical import digest
+from hospitium.wire.running_digest import RunningDigest
 
 SITE = "site-1"
 NONCE = "a" * 64
@@ -279,6 +280,24 @@ def test_a_piece_whose_answer_was_lost_is_signed_by_itself_and_the_next_files_as
     once_more = [(1, True), *((index, False) for index in range(1, num))]
     assert sent == [(0, True), (1, True), *once_more, *((n, True) for n in range(num))]
     client.close()
+
+
+@pytest.mark.parametrize("size", [3 * CHUNK_BYTES, 3 * CHUNK_BYTES + 5, CHUNK_BYTES, 7])
+@pytest.mark.parametrize("chunk_bytes", [MIN_CHUNK_BYTES, CHUNK_BYTES, MAX_CHUNK_BYTES])
+@pytest.mark.parametrize("here", [set(), {0}])
+def test_digests_that_are_known_are_those_that_would_be_made(tmp_path, size, chunk_bytes, here):
+    content, running_digest = np.random.default_rng(size).bytes(size), RunningDigest()
+    for start in range(0, size, 700_001):
+        running_digest.update(content[start : start + 700_001])
+    assert running_digest.hexdigest() == digest(content)
+    file = tmp_path / "update"
+    file.write_bytes(content)
+    options = {"chunk_bytes": chunk_bytes, "here": here, "is_through": True}
+    known = uploading.Pieces(file, **options, known=running_digest.through())
+    made = list(uploading.Pieces(file, **options).missing())
+    assert list(known.missing()) == made
+    assert bool(known._known) == (chunk_bytes % CHUNK_BYTES == 0 or size < chunk_bytes)
+    assert all(sha256 == digest(content[: (index + 1) * chunk_bytes]) for index, _, sha256 in made)
 
 
 def test_a_hub_that_keeps_no_such_hash_is_asked_once(running, tmp_path, monkeypatch):

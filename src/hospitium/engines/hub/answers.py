@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hospitium.engines.hub.uploading import remember
 from hospitium.errors import CorruptedError, UpdateError
 from hospitium.site.egress import spares_of
 from hospitium.state import durable
@@ -24,6 +25,7 @@ from hospitium.state.spares import Spares
 from hospitium.types import Json, Task
 from hospitium.wire.blob import file_digest
 from hospitium.wire.canonical import canonical_json, digest
+from hospitium.wire.running_digest import RunningDigest
 from hospitium.wire.sealing import seal
 
 SEALED = ".sealed"
@@ -179,7 +181,7 @@ class Answers:
 
     def _sealed(self, kept: Kept, file: Path, *, target: str, run_key: str) -> Kept:
         """Write a sealed copy of a file beside it, durably."""
-        path = self.outbox / target
+        path, running = self.outbox / target, RunningDigest()
         with file.open("rb") as source:
             sha256 = durable.write_atomically(
                 path,
@@ -189,9 +191,11 @@ class Answers:
                     run_key=run_key,
                     envelope=kept.content,
                     content_sha256=file.stem,
+                    running=running,
                 ),
                 take=self.spares.take,
             )
+        remember(sha256, running.through())
         return replace(kept, file=path, sha256=sha256)
 
     def _path(self, task: bytes) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import deque
-from collections.abc import Generator
+from collections import OrderedDict, deque
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +23,24 @@ MAX_BREAKS = 3
 
 FAST_PIECE_S = 0.25
 """A line on which pieces take no longer is fast: the next file goes in the largest ones."""
+
+
+MAX_KNOWN = 4
+"""Files of which it is remembered what their digest was on the way."""
+
+_known: OrderedDict[str, Mapping[int, str]] = OrderedDict()
+
+
+def remember(upload_id: str, through: Mapping[int, str]) -> None:
+    """Remember the digests of a file's beginnings, by size: sending it needs no hash then.
+
+    Args:
+        upload_id: The file's SHA-256.
+        through: As `RunningDigest.through` gives them.
+    """
+    _known[upload_id] = through
+    while len(_known) > MAX_KNOWN:
+        _known.popitem(last=False)
 
 
 class Uploader:
@@ -82,7 +100,10 @@ class Uploader:
     def send_missing(self, path: Path, upload_id: str, *, chunk_bytes: int, here: set[int]) -> bool:
         """Send the chunks that are not here; False as soon as one seems too large to pass."""
         begun, sent, num_large = time.monotonic(), set(here), 0
-        pieces = Pieces(path, chunk_bytes=chunk_bytes, here=here, is_through=self._is_through)
+        pieces = Pieces(
+            path, chunk_bytes=chunk_bytes, here=here, is_through=self._is_through,
+            known=_known.get(upload_id, {}),
+        )  # fmt: skip
         with closing(pieces.missing()) as missing:
             for index, content, sha256 in missing:
                 through = "&through=1" if pieces.is_through else ""
@@ -144,11 +165,22 @@ class Pieces:
         chunk_bytes: Size of the pieces; the last one may be shorter.
         here: Numbers of those that are not missing.
         is_through: Whether a digest is that of the file through a piece, or of the piece alone.
+        known: Digests of the file's beginnings, by size; where one is not among them, all are made.
     """
 
-    def __init__(self, path: Path, *, chunk_bytes: int, here: set[int], is_through: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        chunk_bytes: int,
+        here: set[int],
+        is_through: bool,
+        known: Mapping[int, str] = {},
+    ) -> None:
         self.is_through = is_through
         self.total_bytes = path.stat().st_size
+        ends = {*range(chunk_bytes, self.total_bytes, chunk_bytes), self.total_bytes}
+        self._known = known if is_through and ends <= known.keys() else {}
         self._path = path
         self._chunk_bytes = chunk_bytes
         self._here = here
@@ -158,10 +190,11 @@ class Pieces:
         """Yield number, bytes and digest of each piece, in order."""
         numbers = range(-(-self.total_bytes // self._chunk_bytes))
         missing = [index for index in numbers if index not in self._here]
-        wanted = numbers[: missing[-1] + 1] if self.is_through and missing else missing
+        must_hash_all = self.is_through and missing and not self._known
+        wanted = numbers[: missing[-1] + 1] if must_hash_all else missing
         with self._path.open("rb") as file:
-            if len(wanted) == 1:
-                yield self._read(file, wanted[0])
+            if len(wanted) < 2:
+                yield from (self._read(file, index) for index in wanted)
                 return
             with ThreadPoolExecutor(1, thread_name_prefix="read") as other:
                 coming = deque(other.submit(self._read, file, index) for index in wanted[:1])
@@ -175,6 +208,8 @@ class Pieces:
     def _read(self, file: BinaryIO, index: int) -> tuple[int, bytes, str]:
         file.seek(index * self._chunk_bytes)
         content = file.read(self._chunk_bytes)
+        if self._known:
+            return index, content, self._known[file.tell()]
         if not self.is_through:
             return index, content, hashlib.sha256(content).hexdigest()
         self._sha256.update(content)
