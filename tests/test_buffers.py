@@ -1,7 +1,9 @@
 """Memory that is lent: never to two at once, and never more than without lending."""
 
 import gc
+import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -98,3 +100,26 @@ def test_threads_never_get_the_same_memory():
         thread.join()
     gc.collect()
     assert not wrong and num_idle() <= 6
+
+
+def test_few_pieces_are_kept_and_those_that_were_idle_longest_go():
+    pieces = [buffers.lend(LARGE) for _ in range(buffers.MOST_IDLE + 2)]
+    last = address(pieces[-1])
+    while pieces:
+        del pieces[0]
+    assert num_idle() == buffers.MOST_IDLE
+    assert last in {address(piece) for piece in [buffers.lend(LARGE) for _ in range(3)]}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no copies of a process here")
+def test_a_copy_of_the_process_writes_to_memory_of_its_own():
+    piece = buffers.lend(LARGE)
+    piece[:10] = 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads, of which the copy uses none
+        child = os.fork()
+    if child == 0:  # pragma: no cover
+        piece[:10] = 9
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (piece[:10] == 7).all()

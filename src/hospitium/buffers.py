@@ -21,6 +21,9 @@ import numpy.typing as npt
 LEAST_BYTES = 1 << 22
 """Smaller pieces come from the allocator, which keeps such memory itself."""
 
+MOST_IDLE = 3
+"""A round has use for a sum, an update and new params."""
+
 _STEP_BYTES = 1 << 21
 _ALIGN = 64
 _MOST_ROOM = 1.25
@@ -33,15 +36,15 @@ _taking = threading.Lock()
 def lend(size_bytes: int) -> npt.NDArray[np.uint8]:
     """Return memory of this size, not zeroed; it comes back when no array in it is left.
 
-    Where nothing that is idle fits, all of it is given up for what is made anew: there is never
-    more memory in use than without lending.
+    Where nothing that is idle fits, all of it is given up for what is made anew, and never more
+    than `MOST_IDLE` pieces are kept.
     """
     if size_bytes < LEAST_BYTES:
         return np.empty(size_bytes, np.uint8)
     piece = _idle_piece(size_bytes) or _new_piece(size_bytes)
     # Whatever is made of this object holds on to it: when it goes, nobody uses the piece.
     lent = (ctypes.c_ubyte * size_bytes).from_buffer(piece)
-    weakref.finalize(lent, _idle.append, piece).atexit = False
+    weakref.finalize(lent, _come_back, piece).atexit = False
     return np.frombuffer(memoryview(lent), np.uint8)
 
 
@@ -61,6 +64,14 @@ def give_up() -> None:
         _idle.clear()
 
 
+def _come_back(piece: mmap.mmap) -> None:
+    """Keep a piece that nobody uses any more; the one that was idle longest makes room."""
+    _idle.append(piece)
+    while len(_idle) > MOST_IDLE:
+        with suppress(IndexError):
+            _idle.popleft()
+
+
 def _idle_piece(size_bytes: int) -> mmap.mmap | None:
     """Take the smallest idle piece that fits; where none does, let go of all."""
     with _taking:
@@ -77,7 +88,10 @@ def _idle_piece(size_bytes: int) -> mmap.mmap | None:
 
 
 def _new_piece(size_bytes: int) -> mmap.mmap:
-    piece = mmap.mmap(-1, -(-size_bytes // _STEP_BYTES) * _STEP_BYTES)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    size = -(-size_bytes // _STEP_BYTES) * _STEP_BYTES
+    if not hasattr(mmap, "MAP_PRIVATE"):  # pragma: no cover (Windows)
+        return mmap.mmap(-1, size)
+    piece = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(AttributeError, OSError):  # not every system has huge pages
         piece.madvise(mmap.MADV_HUGEPAGE)
     return piece

@@ -1,5 +1,6 @@
 """Files that are written over: only those that nobody else can see."""
 
+import errno
 import mmap
 import os
 import sys
@@ -44,9 +45,7 @@ def test_a_file_written_over_is_as_if_it_were_new(tmp_path_factory, content, siz
     kept.keep(old)
     assert not old.exists()
     new = folder / "new"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spares, "LEAST_BYTES", 1)
-        kept.keep(old)  # a name that is free already
+    kept.keep(old)  # a name that is free already
     durable.write_atomically(new, lambda out: str(out.write(content)), take=kept.take)
     assert new.read_bytes() == content
     assert new.stat().st_ino == number
@@ -124,9 +123,10 @@ def test_small_files_are_deleted(kept, tmp_path, monkeypatch):
 
 
 def test_where_nobody_can_tell_who_has_a_file_open_it_is_deleted(kept, tmp_path, monkeypatch):
+    kept.keep(old_file(tmp_path))
     monkeypatch.setattr(spares, "_can_tell", False)
     kept.keep(old_file(tmp_path))
-    assert not (tmp_path / "old").exists() and not (tmp_path / "spares").exists()
+    assert not (tmp_path / "old").exists() and not kept.take(tmp_path / "new")
 
 
 def test_a_write_over_a_spare_that_fails_leaves_the_older_file_and_no_half_one(kept, tmp_path):
@@ -143,3 +143,48 @@ def test_a_write_over_a_spare_that_fails_leaves_the_older_file_and_no_half_one(k
     assert new.read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "spares"]
     assert list((tmp_path / "spares").iterdir()) == []
+
+
+def test_on_another_file_system_a_file_is_deleted(kept, tmp_path, monkeypatch):
+    old = old_file(tmp_path)
+
+    def replace(self, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(type(old), "replace", replace)
+    kept.keep(old)
+    assert not old.exists() and not kept.take(tmp_path / "new")
+
+
+def a_folder(place):
+    place.mkdir()
+    (place / "1.spare").mkdir()
+    (place / "1.spare" / "inside").touch()
+
+
+def a_file(place):
+    place.touch()
+
+
+def a_link_to_a_folder(place):
+    other = place.with_name("other")
+    other.mkdir()
+    (other / "1.spare").write_bytes(OLD)
+    place.symlink_to(other)
+
+
+def a_pipe(place):
+    place.mkdir()
+    os.mkfifo(place / "1.spare")
+
+
+@pytest.mark.parametrize("plant", [a_folder, a_file, a_link_to_a_folder, a_pipe])
+def test_whatever_lies_in_the_place_of_spares_stops_nobody_and_is_left_alone(kept, tmp_path, plant):
+    plant(tmp_path / "spares")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert not kept.take(tmp_path / "new")
+    kept.clear()
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    kept.keep(old_file(tmp_path))
+    assert not (tmp_path / "old").exists()
+    assert not (tmp_path / "new").exists()

@@ -62,7 +62,7 @@ class Line:
     def __init__(self, params):
         self.params = params
 
-    def fetch(self, sha256, target, *, size_bytes):
+    def fetch(self, sha256, target, *, size_bytes, take=None):
         with target.open("wb") as file:
             assert blob.write(file, self.params) == sha256
 

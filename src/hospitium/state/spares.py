@@ -4,8 +4,9 @@ The pages that hold a file in memory, and its blocks on disk, are there already 
 over. A round writes each update and each model several times, and deletes as many: with new files
 each time that costs more than all hashing and sealing (``docs/results/hub.md``).
 
-Only a file with one name, which no process has open or mapped, is ever written over. What a spare
-held is not to be relied on to be gone: whoever keeps a secret in a file deletes it instead.
+Only a file with one name, which no process has open, is ever written over; a mapping counts as long
+as it holds its file, as all of Python do. What a spare held is not to be relied on to be gone:
+whoever keeps a secret in a file deletes it instead.
 """
 
 from __future__ import annotations
@@ -68,8 +69,13 @@ class Spares:
                 durable.delete(path)
                 return
             durable.write_point("before delete")
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            path.replace(self._folder / f"{found.st_ino}{_SUFFIX}")
+            try:
+                self._folder.mkdir(0o700, parents=True, exist_ok=True)
+                if self._folder.is_symlink():
+                    raise NotADirectoryError
+                path.replace(self._folder / f"{found.st_ino}{_SUFFIX}")
+            except OSError:  # another file system, or no folder of ours
+                path.unlink(missing_ok=True)
 
     def take(self, path: Path) -> bool:
         """Put a spare where there is no file yet; False where there is none.
@@ -77,27 +83,34 @@ class Spares:
         It holds old bytes, more or fewer than are wanted: whoever writes it over cuts it off at the
         end of the new ones.
         """
-        for spare in self._all():
-            try:
+        for spare in self._all() if _can_tell else ():
+            with suppress(OSError):  # another took it
                 spare.replace(path)
-            except OSError:
-                continue  # another took it
-            if _is_in_nobodys_hands(path):
-                return True
-            path.unlink()
+                if _is_in_nobodys_hands(path):
+                    return True
+                path.unlink()
         return False
 
     def clear(self) -> None:
         """Delete all that are here."""
         for spare in self._all():
-            durable.delete(spare)
+            with suppress(OSError):
+                spare.unlink()
 
     def _all(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_SUFFIX}"))
+        """Return the files that are here; what else somebody has put here is left alone."""
+        if self._folder.is_symlink() or not self._folder.is_dir():
+            return []
+        with os.scandir(self._folder) as rows:
+            return sorted(
+                Path(row.path)
+                for row in rows
+                if row.name.endswith(_SUFFIX) and row.is_file(follow_symlinks=False)
+            )
 
 
 def _is_in_nobodys_hands(path: Path) -> bool:
-    """Whether a file has one name, and no process has it open or mapped.
+    """Whether a file has one name, and no process has it open.
 
     A write lease is given to the only user of a file (``fcntl(2)``). It is given back at once; were
     the file opened in between, the signal that says so is one that is ignored.

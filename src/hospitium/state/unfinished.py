@@ -27,6 +27,14 @@ _THROUGH = 1 << 63
 """In the number of a noted chunk: the digest is that of the file through it."""
 
 
+class NotNextError(Exception):
+    """A chunk that is given by the digest of the file through it is not the one that comes next."""
+
+
+class OtherDigestError(Exception):
+    """The file through a chunk has another digest than the one that was given."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """How large a file is, and how large its chunks are; the last one may be shorter."""
@@ -77,77 +85,81 @@ class Unfinished:
         here = self.digests.get(index)
         return here not in (None, digest) and self._read(index) != b"".join(pieces)
 
-    def put(
-        self,
-        index: int,
-        pieces: Sequence[bytes],
-        digest: bytes,
-        *,
-        through: hashlib._Hash | None = None,
-    ) -> None:
+    def put(self, index: int, pieces: Sequence[bytes], digest: bytes) -> None:
         """Write a chunk to its place, then note it; hash what is now whole from the start.
 
         Args:
             index: Which chunk.
             pieces: Its bytes.
-            digest: Of these bytes, or of the file's through these.
-            through: What has that digest in the second case: nothing is hashed again.
+            digest: Their SHA-256; the caller has computed it.
         """
-        with self.path.open("r+b" if self.path.exists() else "x+b") as file:
-            file.seek(index * self.shape.chunk_bytes)
-            file.writelines(pieces)
-        if through is not None:
-            self.through.add(index)
-        with self.notes.open("ab") as notes:
-            notes.write(self._note(index, digest))
-        self.digests[index] = digest
+        self._write(index, pieces, digest, is_through=False)
         if index == self.hashed:
-            if through is None:
-                _hash(self.sha256, pieces)
-            else:
-                self.sha256 = through
+            _hash(self.sha256, pieces)
             self.hashed += 1
             self._catch_up()
+
+    def put_next(self, index: int, pieces: Sequence[bytes], digest: bytes) -> None:
+        """Write the chunk that comes next, if the file's bytes through it have this SHA-256.
+
+        Raises:
+            NotNextError: Another one comes next, or this one is here. Nothing was written.
+            OtherDigestError: They have another SHA-256. Nothing was written.
+        """
+        if self.is_gone or index != self.hashed or index in self.digests:
+            raise NotNextError
+        after = through(self.sha256, pieces, digest)
+        self._write(index, pieces, digest, is_through=True)
+        self.sha256 = after
+        self.hashed += 1
+        self._catch_up()
 
     def recover(self) -> None:
         """Take the chunks that an earlier process noted and that are there as it noted them."""
         noted = self._noted()
-        sha256, is_whole = hashlib.sha256(), True
         for index in sorted(noted):
-            is_whole = is_whole and index == self.hashed
+            is_next = index == self.hashed
             data = self._read(index)
-            digest, is_through = noted[index]
-            if is_through and not is_whole:
-                continue
-            after = sha256.copy()
+            after = self.sha256.copy()
             after.update(data)
-            found = after.digest() if is_through else hashlib.sha256(data).digest()
-            if not self.shape.size_of(index) or found != digest:
-                is_whole = False
-                continue
-            self.digests[index] = digest
-            if is_through:
-                self.through.add(index)
-            if is_whole:
-                sha256, self.hashed = after, index + 1
-        self.sha256 = sha256
-        start_notes(self.notes, self.shape, self._notes_of(sorted(self.digests)))
+            own = hashlib.sha256(data).digest()
+            for digest, is_through in noted[index]:
+                if digest == (after.digest() if is_through and is_next else own):
+                    self.digests[index] = digest
+                    self.through |= {index} if is_through else set()
+                    break
+            if is_next and index in self.digests:
+                self.sha256, self.hashed = after, index + 1
+        notes = [
+            _note(index, self.digests[index], is_through=index in self.through)
+            for index in sorted(self.digests)
+        ]
+        start_notes(self.notes, self.shape, notes)
 
-    def _noted(self) -> dict[int, tuple[bytes, bool]]:
-        """Return what was noted of each chunk: a digest, and whether it is of the file through."""
-        data, noted = self.notes.read_bytes(), {}
+    def _write(
+        self, index: int, pieces: Sequence[bytes], digest: bytes, *, is_through: bool
+    ) -> None:
+        with self.path.open("r+b" if self.path.exists() else "x+b") as file:
+            file.seek(index * self.shape.chunk_bytes)
+            file.writelines(pieces)
+        with self.notes.open("ab") as notes:
+            notes.write(_note(index, digest, is_through=is_through))
+        self.digests[index] = digest
+        self.through |= {index} if is_through else set()
+
+    def _noted(self) -> dict[int, list[tuple[bytes, bool]]]:
+        """Return what was noted of each chunk: digests, and whether they are of the file through.
+
+        A note may be torn: a chunk is here if it is as any one of its notes says.
+        """
+        data = self.notes.read_bytes()
+        noted: dict[int, list[tuple[bytes, bool]]] = {}
         for start in range(16, len(data) - _NOTE_BYTES + 1, _NOTE_BYTES):
             number = int.from_bytes(data[start : start + 8], "little")
             digest = data[start + 8 : start + _NOTE_BYTES]
-            noted[number & ~_THROUGH] = (digest, bool(number & _THROUGH))
+            if self.shape.size_of(index := number & ~_THROUGH):
+                noted.setdefault(index, []).append((digest, bool(number & _THROUGH)))
         return noted
-
-    def _notes_of(self, indices: Iterable[int]) -> list[bytes]:
-        return [self._note(index, self.digests[index]) for index in indices]
-
-    def _note(self, index: int, digest: bytes) -> bytes:
-        number = index | (_THROUGH if index in self.through else 0)
-        return number.to_bytes(8, "little") + digest
 
     def _catch_up(self) -> None:
         """Hash the chunks that came before the one that was missing."""
@@ -163,6 +175,19 @@ class Unfinished:
             return file.read(self.shape.size_of(index))
 
 
+def through(before: hashlib._Hash, pieces: Iterable[bytes], digest: bytes) -> hashlib._Hash:
+    """Return the SHA-256 of what came before and these pieces.
+
+    Raises:
+        OtherDigestError: It is not this one.
+    """
+    after = before.copy()
+    _hash(after, pieces)
+    if after.digest() != digest:
+        raise OtherDigestError
+    return after
+
+
 def start_notes(path: Path, shape: Shape, notes: Sequence[bytes] = ()) -> None:
     """Begin the notes of an upload with its shape, and the chunks that are here.
 
@@ -170,6 +195,10 @@ def start_notes(path: Path, shape: Shape, notes: Sequence[bytes] = ()) -> None:
     """
     head = shape.total_bytes.to_bytes(8, "little") + shape.chunk_bytes.to_bytes(8, "little")
     durable.write_atomically(path, lambda file: str(file.write(b"".join([head, *notes]))))
+
+
+def _note(index: int, digest: bytes, *, is_through: bool) -> bytes:
+    return (index | (_THROUGH if is_through else 0)).to_bytes(8, "little") + digest
 
 
 def _hash(sha256: hashlib._Hash, pieces: Iterable[bytes]) -> None:

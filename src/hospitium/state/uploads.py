@@ -19,9 +19,11 @@ from hospitium.state.spares import Spares
 from hospitium.state.unfinished import (
     MAX_CHUNK_BYTES,
     MIN_CHUNK_BYTES,
+    NotNextError,
     Shape,
     Unfinished,
     start_notes,
+    through,
 )
 from hospitium.wire.sealing import make_unopenable
 
@@ -58,17 +60,6 @@ class Uploads:
         upload = self._find(site_id, upload_id)
         return None if upload is None else (upload.shape, sorted(upload.digests))
 
-    def before(
-        self, site_id: str, upload_id: str, shape: Shape, index: int
-    ) -> hashlib._Hash | None:
-        """Return the SHA-256 of all bytes before the chunk that comes next; None for others."""
-        upload = self._find(site_id, upload_id)
-        if upload is None:
-            return None if index else hashlib.sha256()
-        with upload.lock:
-            is_next = upload.shape == shape and upload.hashed == index
-            return upload.sha256.copy() if is_next and index not in upload.digests else None
-
     def put(
         self,
         site_id: str,
@@ -78,7 +69,7 @@ class Uploads:
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
-        through: hashlib._Hash | None = None,
+        is_through: bool = False,
     ) -> None:
         """Write one chunk; the same bytes again change nothing.
 
@@ -90,10 +81,12 @@ class Uploads:
             shape: Of the whole file.
             index: Which chunk.
             pieces: Its bytes.
-            sha256: Of these bytes, or of the file's through these; the caller has computed it.
-            through: What it was computed with in the second case, from `before` on.
+            sha256: Of these bytes; the caller has computed it.
+            is_through: It is that of the file through these bytes instead, as somebody says.
 
         Raises:
+            NotNextError: It is, and this is not the chunk that comes next. Nothing was written.
+            OtherDigestError: It is, and is another one. Nothing was written.
             UpdateError: The chunk does not fit into a file of this shape.
             StateConflictError: Other bytes, or a finer shape, are here already; they stay.
             StorageError: The disk refused.
@@ -107,15 +100,22 @@ class Uploads:
             with self._lock, durable.storage_errors(upload.path):
                 self._forget(site_id, upload_id)
             upload = None
+        if upload is None and is_through:
+            if index:
+                raise NotNextError
+            through(hashlib.sha256(), pieces, sha256)
         upload = upload or self._begin(site_id, upload_id, shape)
         with upload.lock, durable.storage_errors(upload.path):
+            if upload.shape == shape and is_through:
+                upload.put_next(index, pieces, sha256)
+                return
             if upload.shape != shape or upload.has_other(index, pieces, sha256):
                 raise StateConflictError(
                     f"{site_id}: other bytes are here for chunk {index}. They stay; what came "
                     "second was not written. The site: ask which chunks are here, and go on."
                 )
             if index not in upload.digests and not upload.is_gone:
-                upload.put(index, pieces, sha256, through=through)
+                upload.put(index, pieces, sha256)
 
     def finish(self, site_id: str, upload_id: str) -> str | None:
         """Make a whole upload durable; return the SHA-256 that was found, None if chunks miss.

@@ -174,10 +174,12 @@ def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple
 
 
 def make_unopenable(path: Path) -> bool:
-    """Overwrite the wrapped key of a sealed file, so that nobody can open it; False for others."""
+    """Overwrite the wrapped key of a sealed file, durably: nobody can open it; False for others."""
     with suppress(FileNotFoundError), path.open("r+b") as file:
         if file.read(len(_MAGIC)) == _MAGIC:
             file.write(bytes(_WRAPPED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
             return True
     return False
 

@@ -168,3 +168,17 @@ def test_the_next_answer_is_written_over_files_that_are_needed_no_more(tmp_path,
     assert content == b"another change"
     Answers(tmp_path)
     assert not [*tmp_path.rglob("*.spare")]
+
+
+def test_what_a_worker_wrote_is_never_written_over_by_the_agent(tmp_path, monkeypatch):
+    monkeypatch.setattr(spares, "LEAST_BYTES", 1)
+    answers = Answers(tmp_path)
+    for name, key in ((b"sealed", KEY), (b"open", None)):
+        keep(answers, name, key=key)
+        answers.receipted(name, b"receipt")
+    answers.delete_before("r", 2)
+    of_agent = [path.read_bytes() for path in (tmp_path / "spares").glob("*.spare")]
+    of_worker = [path.read_bytes() for path in (answers.outbox / "spares").glob("*.spare")]
+    assert CONTENT not in of_agent
+    if sys.platform == "linux":
+        assert len(of_agent) == 1 and of_worker == [CONTENT]

@@ -16,7 +16,12 @@ from hospitium.engines.hub.client import HubClient, StoppedError
 from hospitium.engines.hub.messages import Receipt, Reply
 from hospitium.errors import CorruptedError, HubError
 from hospitium.state.hub_store import OpenTask
-from hospitium.state.unfinished import CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
+from hospitium.state.unfinished import (
+    CHUNK_BYTES,
+    MAX_CHUNK_BYTES,
+    MIN_CHUNK_BYTES,
+    NotNextError,
+)
 from hospitium.wire.canonical import digest
 from hospitium.wire.running_digest import RunningDigest
 
@@ -300,8 +305,25 @@ def test_digests_that_are_known_are_those_that_would_be_made(tmp_path, size, chu
     assert all(sha256 == digest(content[: (index + 1) * chunk_bytes]) for index, _, sha256 in made)
 
 
+def test_a_file_that_is_not_what_it_was_when_it_was_written_is_hashed_again(running, tmp_path):
+    client, file = client_of(running, chunk_bytes=CHUNK_BYTES), tmp_path / "update"
+    file.write_bytes(MODEL)
+    name = digest(MODEL)
+    uploading.remember(name, {len(MODEL): digest(b"what it was")})
+    client._uploader.send(file, name)
+    assert running.backend.finish_upload(SITE, name) == name
+    client.close()
+
+
 def test_a_hub_that_keeps_no_such_hash_is_asked_once(running, tmp_path, monkeypatch):
-    monkeypatch.setattr(running.backend, "before_chunk", lambda *_: None)
+    real = running.backend.put_chunk
+
+    def put_chunk(*args, is_through=False, **options):
+        if is_through:
+            raise NotNextError
+        real(*args, **options)
+
+    monkeypatch.setattr(running.backend, "put_chunk", put_chunk)
     client, file = client_of(running, chunk_bytes=MIN_CHUNK_BYTES), tmp_path / "update"
     sent = questions_of(client, monkeypatch)
     for content in (MODEL, MODEL[::-1]):

@@ -83,3 +83,15 @@ def test_other_bytes_are_deleted_with_the_note_about_them(tmp_path, take, data):
         download.finish(DIGEST, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
     assert begun(tmp_path, lambda path: False).size == 0
+
+
+def test_what_is_left_of_other_downloads_goes_and_of_this_one_stays(tmp_path, take):
+    for name in ("model", "other"):
+        download = Download(tmp_path / f"{name}.part")
+        download.resume(take)
+        download.add(PIECES[:3], most=len(MODEL))
+    (tmp_path / "whole.safetensors").touch()
+    Download.sweep(tmp_path, but="model")
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()} - {"model.came"}
+    assert left == {"model.part", "whole.safetensors"}
+    assert begun(tmp_path, take).size == 3000

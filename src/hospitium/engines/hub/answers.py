@@ -162,7 +162,8 @@ class Answers:
                 durable.delete(receipt)
             elif fields["run_id"] == run_id and fields["round_number"] < round_number:
                 if fields["file"]:
-                    self.spares.keep(self.outbox / fields["file"])
+                    own = self.spares if fields["run_key"] else self.written
+                    own.keep(self.outbox / fields["file"])
                 durable.delete(path)
                 durable.delete(receipt)
 

@@ -6,7 +6,6 @@ of signatures: who may do what was decided before it is called.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -77,14 +76,6 @@ class Backend(Protocol):
     def chunks(self, site_id: str, upload_id: str) -> tuple[Shape, list[int]] | None:
         """Return the shape of this site's upload and which chunks are here."""
 
-    def before_chunk(
-        self, site_id: str, upload_id: str, shape: Shape, index: int
-    ) -> hashlib._Hash | None:
-        """Return the SHA-256 of an upload's bytes before the chunk that comes next, to go on with.
-
-        None for any other chunk, and where a backend keeps none.
-        """
-
     def put_chunk(
         self,
         site_id: str,
@@ -94,15 +85,17 @@ class Backend(Protocol):
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
-        through: hashlib._Hash | None = None,
+        is_through: bool = False,
     ) -> None:
         """Write a chunk of this SHA-256; the same bytes again change nothing.
 
-        With ``through``, which `before_chunk` began, it is that of the file through this chunk.
+        With ``is_through`` it is said to be that of the file through this chunk, and is looked at.
 
         Raises:
             StateConflictError: Other bytes are here; they stay, and it is noted.
             UpdateError: It does not fit the shape.
+            NotNextError: The bytes before it are not here in order, or this backend does not know.
+            OtherDigestError: The file through it has another SHA-256.
         """
 
     def finish_upload(self, site_id: str, upload_id: str) -> str | None:

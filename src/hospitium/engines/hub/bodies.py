@@ -75,4 +75,9 @@ def require_digest(sha256: str, caller: Caller) -> None:
         HubError: Status 401.
     """
     if sha256 != caller.content_sha256:
-        raise HubError("signature", "The body is not the one that was signed.", status=401)
+        raise not_signed()
+
+
+def not_signed() -> HubError:
+    """Return the error of a body that is not the one that was signed."""
+    return HubError("signature", "The body is not the one that was signed.", status=401)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from hospitium.errors import CorruptedError
@@ -91,10 +92,18 @@ class Download:
         self._cut_off(self.size)
         self._path.replace(target)
 
+    @staticmethod
+    def sweep(folder: Path, *, but: str) -> None:
+        """Delete what is left of downloads in a folder, but of that of one name."""
+        for suffix in (".part", ".came"):  # a part without its note would be believed whole
+            for left in folder.glob(f"*{suffix}"):
+                if left.stem != but:
+                    left.unlink(missing_ok=True)
+
     def _noted(self) -> int:
         """Note how much has come, where the file's length does not say it."""
-        if self._note.exists():
-            self._note.write_bytes(self.size.to_bytes(8, "little"))
+        with suppress(FileNotFoundError), self._note.open("r+b") as note:
+            note.write(self.size.to_bytes(8, "little"))
         return self.size
 
     def _cut_off(self, size: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -42,6 +41,7 @@ class LocalBackend:
         self._enqueuing = threading.Lock()
         self._delete_unused_blobs()
         self._uploads.keep_only(self._store.files())
+        self.spares.clear()
 
     # --- the coordinator's side -----------------------------------------------------------------
 
@@ -135,12 +135,6 @@ class LocalBackend:
         """Return which chunks of an upload are here."""
         return self._uploads.chunks(site_id, upload_id)
 
-    def before_chunk(
-        self, site_id: str, upload_id: str, shape: Shape, index: int
-    ) -> hashlib._Hash | None:
-        """Return the SHA-256 of what came before the next chunk."""
-        return self._uploads.before(site_id, upload_id, shape, index)
-
     def put_chunk(
         self,
         site_id: str,
@@ -150,12 +144,12 @@ class LocalBackend:
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
-        through: hashlib._Hash | None = None,
+        is_through: bool = False,
     ) -> None:
         """Write a chunk; a conflict is noted, without its bytes."""
         try:
             self._uploads.put(
-                site_id, upload_id, shape, index, pieces, sha256=sha256, through=through
+                site_id, upload_id, shape, index, pieces, sha256=sha256, is_through=is_through
             )
         except StateConflictError:
             self._store.conflict(site_id, f"{upload_id}/{index}", sha256.hex(), b"")

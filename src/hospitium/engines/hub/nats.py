@@ -7,7 +7,6 @@ gone or have lost their end; sites keep what they sent until the run has gone on
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -25,7 +24,7 @@ from hospitium.errors import CorruptedError, HospitiumError, HubError, StateConf
 from hospitium.state import durable
 from hospitium.state.hub_store import OpenTask, StoredAnswer
 from hospitium.state.spares import Spares
-from hospitium.state.unfinished import Shape
+from hospitium.state.unfinished import NotNextError, Shape
 
 WATCH_S = 1.0
 """How often a hub looks whether streams changed that nobody told it of."""
@@ -178,9 +177,6 @@ class NatsBackend:
         """Return which chunks of an upload are here."""
         return self._ask(lambda: self._uploads.chunks(site_id, upload_id))
 
-    def before_chunk(self, *_: object) -> None:
-        """Another hub may have what came before: each chunk is hashed by itself."""
-
     def put_chunk(
         self,
         site_id: str,
@@ -190,9 +186,14 @@ class NatsBackend:
         pieces: Sequence[bytes],
         *,
         sha256: bytes,
-        through: hashlib._Hash | None = None,
+        is_through: bool = False,
     ) -> None:
-        """Store a chunk; a conflict is noted, without its bytes."""
+        """Store a chunk; a conflict is noted, without its bytes.
+
+        Another hub may have what came before: each chunk is looked at by itself.
+        """
+        if is_through:
+            raise NotNextError
 
         async def put() -> None:
             try:

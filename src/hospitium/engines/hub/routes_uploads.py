@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse, Response
 from hospitium.engines.hub.backend import Backend
 from hospitium.engines.hub.bodies import (
     caller_of,
+    not_signed,
     read_body,
     read_pieces,
-    require_digest,
     require_signed,
 )
 from hospitium.engines.hub.describing import (
@@ -33,7 +33,7 @@ from hospitium.engines.hub.requests import Caller, Member
 from hospitium.engines.hub.routes_tasks import Count, Digest
 from hospitium.errors import HubError
 from hospitium.state.hub_store import StoredAnswer
-from hospitium.state.unfinished import MAX_CHUNK_BYTES, Shape
+from hospitium.state.unfinished import MAX_CHUNK_BYTES, NotNextError, OtherDigestError, Shape
 from hospitium.wire.canonical import digest
 from hospitium.wire.signing import SigningKey
 
@@ -155,21 +155,20 @@ class UploadRoutes:
     ) -> None:
         """Write the chunk that comes next; what was signed is the digest of the file through it."""
         self._require_asked(caller, shape)
-        sha256 = self._backend.before_chunk(caller.site_id, upload_id, shape, index)
-        if sha256 is None:
+        sha256 = bytes.fromhex(caller.content_sha256)
+        try:
+            self._backend.put_chunk(
+                caller.site_id, upload_id, shape, index, pieces, sha256=sha256, is_through=True
+            )
+        except NotNextError:
             raise HubError(
                 "order",
                 "The bytes before this chunk are not here, or it is. It was not written. The "
                 "site: sign the chunk by itself.",
                 status=409,
-            )
-        for piece in pieces:
-            sha256.update(piece)
-        require_digest(sha256.hexdigest(), caller)
-        self._backend.put_chunk(
-            caller.site_id, upload_id, shape, index, pieces,
-            sha256=sha256.digest(), through=sha256,
-        )  # fmt: skip
+            ) from None
+        except OtherDigestError:
+            raise not_signed() from None
 
     def _require_asked(self, caller: Caller, shape: Shape) -> None:
         """Refuse a file that no open task of the caller asks for."""

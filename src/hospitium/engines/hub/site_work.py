@@ -15,6 +15,7 @@ from typing import Literal
 from hospitium.engines.hub.agreed import Approved, LaterError
 from hospitium.engines.hub.answers import Answers, Kept
 from hospitium.engines.hub.client import HubClient, StoppedError
+from hospitium.engines.hub.downloading import Download
 from hospitium.engines.hub.messages import Ask, Reply
 from hospitium.engines.site_worker import read_reply
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
@@ -180,8 +181,9 @@ class Workbench:
             take = self.answers.spares.take
             client.fetch(ask.blob, path, size_bytes=ask.blob_bytes, take=take)
         self._verified.add(ask.blob)
+        Download.sweep(self._models, but=ask.blob)
         others = sorted(
-            (item for item in self._models.iterdir() if item != path),
+            (item for item in self._models.glob("*.safetensors") if item != path),
             key=lambda item: item.stat().st_mtime,
         )
         for old in others[: max(0, len(others) - KEPT_MODELS + 1)]:

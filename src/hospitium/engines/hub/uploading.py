@@ -99,32 +99,34 @@ class Uploader:
 
     def send_missing(self, path: Path, upload_id: str, *, chunk_bytes: int, here: set[int]) -> bool:
         """Send the chunks that are not here; False as soon as one seems too large to pass."""
-        begun, sent, num_large = time.monotonic(), set(here), 0
-        pieces = Pieces(
-            path, chunk_bytes=chunk_bytes, here=here, is_through=self._is_through,
-            known=_known.get(upload_id, {}),
-        )  # fmt: skip
+        sent, known, is_through = set(here), _known.get(upload_id), self._is_through
+        while True:
+            pieces = Pieces(
+                path, chunk_bytes=chunk_bytes, here=sent, is_through=is_through, known=known
+            )
+            try:
+                return self._send(pieces, upload_id, sent)
+            except HubError as error:
+                if error.reason == "signature" and known is not None:
+                    known = None  # the file is not what it was when it was written
+                elif error.reason == "order" and is_through:
+                    is_through = False
+                    self._is_through = bool(sent)  # never again at a hub that takes none
+                else:
+                    raise
+
+    def _send(self, pieces: Pieces, upload_id: str, sent: set[int]) -> bool:
+        """Send pieces, and note which; see `send_missing`."""
+        begun, num_large = time.monotonic(), 0
+        through = "&through=1" if pieces.is_through else ""
         with closing(pieces.missing()) as missing:
             for index, content, sha256 in missing:
-                through = "&through=1" if pieces.is_through else ""
                 question = Question(
                     method="PUT",
                     path=f"/v1/uploads/{upload_id}/chunks/{index}",
-                    query=f"total={pieces.total_bytes}&size={chunk_bytes}{through}",
+                    query=f"total={pieces.total_bytes}&size={pieces.chunk_bytes}{through}",
                 )
-                try:
-                    passes = self._passes(question, content, upload_id, sha256=sha256)
-                except HubError as error:
-                    if error.reason != "order" or not pieces.is_through:
-                        raise
-                    is_through, self._is_through = bool(sent), False
-                    try:
-                        return self.send_missing(
-                            path, upload_id, chunk_bytes=chunk_bytes, here=sent
-                        )
-                    finally:
-                        self._is_through = is_through  # not again at a hub that never takes it
-                if not passes:
+                if not self._passes(question, content, upload_id, sha256=sha256):
                     return False
                 self._passed_bytes = max(self._passed_bytes, len(content))
                 sent.add(index)
@@ -175,20 +177,20 @@ class Pieces:
         chunk_bytes: int,
         here: set[int],
         is_through: bool,
-        known: Mapping[int, str] = {},
+        known: Mapping[int, str] | None = None,
     ) -> None:
         self.is_through = is_through
         self.total_bytes = path.stat().st_size
         ends = {*range(chunk_bytes, self.total_bytes, chunk_bytes), self.total_bytes}
-        self._known = known if is_through and ends <= known.keys() else {}
+        self._known = known if known and is_through and ends <= known.keys() else {}
         self._path = path
-        self._chunk_bytes = chunk_bytes
-        self._here = here
+        self.chunk_bytes = chunk_bytes
+        self._here = frozenset(here)
         self._sha256 = hashlib.sha256()
 
     def missing(self) -> Generator[tuple[int, bytes, str], None, None]:
         """Yield number, bytes and digest of each piece, in order."""
-        numbers = range(-(-self.total_bytes // self._chunk_bytes))
+        numbers = range(-(-self.total_bytes // self.chunk_bytes))
         missing = [index for index in numbers if index not in self._here]
         must_hash_all = self.is_through and missing and not self._known
         wanted = numbers[: missing[-1] + 1] if must_hash_all else missing
@@ -206,8 +208,8 @@ class Pieces:
                         yield found
 
     def _read(self, file: BinaryIO, index: int) -> tuple[int, bytes, str]:
-        file.seek(index * self._chunk_bytes)
-        content = file.read(self._chunk_bytes)
+        file.seek(index * self.chunk_bytes)
+        content = file.read(self.chunk_bytes)
         if self._known:
             return index, content, self._known[file.tell()]
         if not self.is_through:
