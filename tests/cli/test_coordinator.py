@@ -115,7 +115,7 @@ def test_words_that_differ_are_an_error_with_a_way_out(machines):
     centre("coordinator", "invite", "oslo")
     options = ("--legal-entity", "Oslo hospital", "--request-out", "oslo.request")
     oslo("site", "join", "oslo.invite", *options)
-    request = ("--request", "oslo.request", "--words", "one two three")
+    request = ("--request", "oslo.request", "--words", "one two three four five six")
     found = centre("coordinator", "admit", "oslo", *request, status=1)
     assert "E501" in found.err and "not those of the request" in found.err
     assert "asked to join" in centre("coordinator", "sites").out

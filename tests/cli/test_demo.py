@@ -57,6 +57,7 @@ def test_people_are_told_in_words(demo, call):
     assert "finished, round 3 of 3" in shown and "report.html" in shown
     watched = call("--home", home, "run", "watch", run).out
     assert "round 3 of 3: 3 of 3 sites, validation score before it" in watched
+    assert f"hospitium run show {run}" in watched.splitlines()[-1]
 
 
 def test_a_demo_for_people_ends_with_what_was_learnt_and_where_it_is(call, tmp_path):

@@ -357,6 +357,18 @@ def test_one_agent_for_each_home_serves_all_until_it_is_stopped(net, oslo):
     assert serve_once(net.home("oslo")) == 0
 
 
+def test_an_agent_of_a_home_that_joined_nothing_says_so_and_where_it_looked(tmp_path):
+    stop, said = threading.Event(), []
+
+    def say(text):
+        said.append(text)
+        stop.set()
+
+    serve_site(Home(tmp_path), stop=stop, say=say)
+    [text] = said
+    assert "joined nothing yet" in text and str(tmp_path) in text and "HOSPITIUM_HOME" in text
+
+
 def test_once_answers_what_is_open_and_ends(net, oslo):
     answers = in_background(net.ask, net.task(oslo), "oslo")
     soon(lambda: net.backend.tasks("oslo", after=0))

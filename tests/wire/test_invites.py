@@ -51,6 +51,9 @@ def test_an_honest_request_is_taken():
     assert asked.member == replace(member(), legal_entity="Oslo hospital")
     require_words(asked, " ".join(asked.words))
     require_words(asked, "  " + "\n".join(asked.words).upper() + " ")
+    with pytest.raises(TrustError, match=r"^2 words were typed .* not 6\.") as caught:
+        require_words(asked, " ".join(asked.words[:2]))
+    assert caught.value.reason == "words"
 
 
 def test_an_invite_is_over_after_48_hours():

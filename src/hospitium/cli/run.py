@@ -133,6 +133,8 @@ def watch(
                 return
             else:
                 time.sleep(1.0)
+        if not as_json:
+            typer.echo(f"The run is over. What came out: `hospitium run show {run}`")
 
 
 @app.command()

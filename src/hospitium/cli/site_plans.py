@@ -99,7 +99,7 @@ def approve(
 
     home = home_of(context)
     if not yes:
-        read = read_plan(home, federation, plan, now=now())
+        read = read_plan(home, federation, plan, now=now(), approver=name)
         _tell_review(read, err=as_json)
         if not read["policy_problems"]:  # else nobody is asked: it is refused below
             _require_yes(f"\n{name}, do you agree to this for your site?")

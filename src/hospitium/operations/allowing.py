@@ -10,9 +10,11 @@ from hospitium.site.isolation import REMEDY
 from hospitium.site.policy import Policy
 
 
-def problems_now(policy: Policy, plan: Plan, *, now: datetime) -> list[str]:
-    """Return all for which nobody here could approve a plan now."""
+def problems_now(policy: Policy, plan: Plan, *, now: datetime, approver: str = "") -> list[str]:
+    """Return all for which nobody here could approve a plan now, or this person could not."""
     problems = policy.problems_of(plan)
+    if approver and policy.approval.approvers:
+        problems += _unnamed(policy, approver)
     if not policy.approval.approvers:
         problems.append("approval.approvers names nobody yet")
     problems += _unwritten(policy)
@@ -25,9 +27,7 @@ def problems_now(policy: Policy, plan: Plan, *, now: datetime) -> list[str]:
 def require_allowed(policy: Policy, plan: Plan, *, approver: str, now: datetime) -> None:
     """Refuse to sign what the site's own policy does not allow."""
     problems = policy.problems_of(plan)
-    if approver not in policy.approval.approvers:
-        problems.append(f"{approver!r} is not named in approval.approvers")
-    problems += _unwritten(policy)
+    problems += _unnamed(policy, approver) + _unwritten(policy)
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise TrustError(
@@ -52,6 +52,12 @@ def require_isolation(policy: Policy, isolation: str) -> None:
             "The training process could reach the network on this machine, and the policy wants it "
             f"cut off (isolation.required). Nothing was signed. {REMEDY}",
         )
+
+
+def _unnamed(policy: Policy, approver: str) -> list[str]:
+    if approver in policy.approval.approvers:
+        return []
+    return [f"{approver!r} is not named in approval.approvers"]
 
 
 def _unwritten(policy: Policy) -> list[str]:

@@ -47,7 +47,9 @@ def inbox(home: Home, federation: str | None, *, now: datetime) -> list[dict[str
     ]
 
 
-def review(home: Home, federation: str | None, name: str, *, now: datetime) -> dict[str, Any]:
+def review(
+    home: Home, federation: str | None, name: str, *, now: datetime, approver: str = ""
+) -> dict[str, Any]:
     """Return a plan in words: what it does, what leaves, what changed, what the policy says.
 
     Args:
@@ -55,6 +57,7 @@ def review(home: Home, federation: str | None, name: str, *, now: datetime) -> d
         federation: Which federation; None for the only one.
         name: Digest of the plan, or its first characters.
         now: The time.
+        approver: Who is about to approve it, so that it is said if the policy does not let them.
     """
     place = joined(home, federation)
     plan = _find(place, name)
@@ -69,7 +72,7 @@ def review(home: Home, federation: str | None, name: str, *, now: datetime) -> d
         "compared_with": before.digest if before else "",
         "changes": [change.words for change in changes],
         "weakenings": [change.key for change in changes if change.weakens],
-        "policy_problems": problems_now(place.policy(), plan, now=now),
+        "policy_problems": problems_now(place.policy(), plan, now=now, approver=approver),
         "sites": [site.site_id for site in place.members().sites],
         "approvers": list(place.policy().approval.approvers),
     }

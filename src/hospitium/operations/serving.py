@@ -58,8 +58,9 @@ def serve(
         houses.look()
         if not houses.found:
             raise UsageError(
-                "This installation coordinates no federation yet. Nothing was started. Begin one "
-                "with `hospitium coordinator init NAME --address URL`."
+                f"This installation ({home.folder}) coordinates no federation yet. Nothing was "
+                "started. Begin one with `hospitium coordinator init NAME --address URL`; if there "
+                "is one, HOSPITIUM_HOME or --home must name its folder."
             )
         server = server_of(home, houses, host=host, port=port)
         runs = _Runs(home, houses, say=say, first_pause_s=first_pause_s)

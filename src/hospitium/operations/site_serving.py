@@ -46,6 +46,12 @@ def serve_site(
         shield()
     agents: dict[Path, tuple[Attendant, threading.Thread]] = {}
     with _only_one(home):
+        if not memberships(home.folder):
+            say(
+                f"This site has joined nothing yet: in {home.folder} there is no federation. The "
+                "agent waits for `hospitium site join INVITE`. If it has joined, HOSPITIUM_HOME or "
+                "--home must name the folder of that."
+            )
         try:
             while not stop.is_set():
                 for place in memberships(home.folder):

@@ -136,7 +136,14 @@ def require_words(request: Request, heard: str) -> None:
     Raises:
         TrustError: They differ (``words``).
     """
-    typed = " ".join(re.findall(r"[a-z]+", heard.lower()))
+    words = re.findall(r"[a-z]+", heard.lower())
+    if len(words) != len(request.words):
+        raise TrustError(
+            "words",
+            f"{len(words)} words were typed for {request.site_id}, not {len(request.words)}. The "
+            "site is not admitted. Have all of them read out once more, and type them in order.",
+        )
+    typed = " ".join(words)
     if not hmac.compare_digest(typed.encode(), " ".join(request.words).encode()):
         raise TrustError(
             "words",
