@@ -21,7 +21,10 @@ def unit_of(path):
     return dict(pairs)
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+REPLICA = DEPLOY / "systemd" / "hospitium-replica.service"
+
+
+@pytest.mark.parametrize("path", sorted({*UNITS} - {REPLICA}), ids=lambda path: path.stem)
 def test_a_unit_has_its_own_account_and_state_and_comes_back(path):
     unit = unit_of(path)
     assert unit["DynamicUser"] == unit["NoNewPrivileges"] == unit["PrivateTmp"] == "yes"
@@ -29,6 +32,23 @@ def test_a_unit_has_its_own_account_and_state_and_comes_back(path):
     assert (unit["StateDirectory"], unit["StateDirectoryMode"]) == (path.stem, "0700")
     assert (unit["Restart"], unit["StartLimitIntervalSec"]) == ("always", "0")
     assert unit["Environment"] == f"HOSPITIUM_HOME=%S/{path.stem}"
+
+
+def test_a_replica_is_as_bounded_as_the_centre_and_writes_to_the_shared_folder_alone():
+    centre, replica = (
+        unit_of(DEPLOY / "systemd" / "hospitium-coordinator.service"),
+        unit_of(REPLICA),
+    )
+    assert replica["ExecStart"].endswith(" coordinator replica")
+    assert replica["Environment"] == "HOSPITIUM_HOME=" + replica["ReadWritePaths"]
+    assert replica["RequiresMountsFor"] == replica["ReadWritePaths"] == "/srv/hospitium"
+    own = {"Description", "Documentation", "ExecStart", "EnvironmentFile", "Environment", "User"}
+    state = {"DynamicUser", "StateDirectory", "StateDirectoryMode"}
+    assert {**replica, **{name: centre[name] for name in own | state}} == {
+        **centre,
+        "ReadWritePaths": "/srv/hospitium",
+        "RequiresMountsFor": "/srv/hospitium",
+    }
 
 
 def test_a_site_may_cut_its_worker_off_and_has_no_right_at_all():
