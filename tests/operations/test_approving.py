@@ -279,7 +279,9 @@ def test_a_review_says_what_happens_and_marks_every_weakening(north):
     assert "50 rounds" in found["does"][0] and "secure sums are OFF" in " ".join(found["leaves"])
     assert found["policy_problems"] == []
     nobody = review(north.site("oslo"), NAME, found["plan_digest"], now=NOW, approver="Nobody")
-    assert nobody["policy_problems"] == ["'Nobody' is not named in approval.approvers"]
+    assert nobody["policy_problems"] == [
+        f"'Nobody' is not named in approval.approvers ({', '.join(found['approvers'])})"
+    ]
 
 
 def test_a_review_says_what_is_still_missing_in_the_policy(north):

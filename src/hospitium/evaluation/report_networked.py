@@ -62,6 +62,6 @@ def summary(report: Mapping[str, Any]) -> str:
     )
     return (
         f"{trained}; it has {kind} of {figures['auroc']:.3f}{limits} on the {figures['n']} "
-        "validation cases of all sites. It was chosen on these cases: on others it will be a "
-        "little lower."
+        "validation cases of all sites. By such cases a model may be chosen, and its threshold is: "
+        "on others it may be a little lower."
     )

@@ -33,7 +33,8 @@ def require_allowed(policy: Policy, plan: Plan, *, approver: str, now: datetime)
         raise TrustError(
             "policy",
             f"{plan.name}: this site's policy does not allow the approval. Nothing was signed.\n"
-            f"{listed}\nAgree on another plan, or change policy.toml if you may.",
+            f"{listed}\nChange policy.toml in this federation's folder if you may, or agree on "
+            "another plan.",
         )
     if not policy.is_agreed(now):
         raise TrustError(
@@ -57,7 +58,8 @@ def require_isolation(policy: Policy, isolation: str) -> None:
 def _unnamed(policy: Policy, approver: str) -> list[str]:
     if approver in policy.approval.approvers:
         return []
-    return [f"{approver!r} is not named in approval.approvers"]
+    named = ", ".join(policy.approval.approvers) or "nobody yet"
+    return [f"{approver!r} is not named in approval.approvers ({named})"]
 
 
 def _unwritten(policy: Policy) -> list[str]:

@@ -212,8 +212,10 @@ def joined(home: Home, federation: str | None) -> Membership:
         )
     if federation is None or federation not in known:
         raise UsageError(
-            f"Which federation? This site asked to join: {', '.join(known) or 'none yet'}. Nothing "
-            "was done. Name one with --federation, or begin with `hospitium site join INVITE`."
+            f"Which federation? This site ({home.folder}) asked to join: "
+            f"{', '.join(known) or 'none yet'}. Nothing was done. Name one with --federation, or "
+            "begin with `hospitium site join INVITE`; if it has joined, HOSPITIUM_HOME or --home "
+            "must name its folder."
         )
     return known[federation]
 
