@@ -107,12 +107,20 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What an aggregate comes to: the weighted mean change and the plain sums of the metrics."""
+    """What an aggregate comes to: the weighted mean change and the plain sums of the metrics.
+
+    ``site_ids`` are the sites whose updates are in it.
+    """
 
     delta: Params
     sum_weight: int
-    num_sites: int
+    site_ids: frozenset[str]
     sums: Sums
+
+    @property
+    def num_sites(self) -> int:
+        """How many updates are in it."""
+        return len(self.site_ids)
 
 
 class Aggregate(Protocol):
@@ -197,7 +205,8 @@ class Ledger(Protocol):
     def closed(self, task: Task, state: State, result: Result) -> State:
         """Close a round: the new state, durably; open seats are left out, updates deleted.
 
-        Returns the state with the digest of its params.
+        Returns the state with the digest of its params. Raises `StateConflictError`, and changes
+        nothing, where other sites are accepted by now than those in the result.
         """
 
     def below_quorum(self, task: Task) -> Sequence[LeftOut]:

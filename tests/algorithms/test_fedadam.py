@@ -25,7 +25,7 @@ def fedadam(*, ema=0.0, **values):
 
 
 def result_of(delta):
-    return Result(delta=delta, sum_weight=1, num_sites=1, sums={})
+    return Result(delta=delta, sum_weight=1, site_ids=frozenset({"a"}), sums={})
 
 
 def test_steps_are_those_of_adamw_along_the_mean_change():

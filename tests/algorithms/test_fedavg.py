@@ -94,7 +94,9 @@ def test_a_fixed_bound_is_that_of_every_round():
 
 def test_a_round_in_which_no_norm_was_told_leaves_the_bound_as_it_was():
     algorithm = fedavg(max_norm=2.0)
-    result = Result(delta={"w": np.zeros(3, np.float32)}, sum_weight=1, num_sites=1, sums={})
+    result = Result(
+        delta={"w": np.zeros(3, np.float32)}, sum_weight=1, site_ids=frozenset({"a"}), sums={}
+    )
     state = algorithm.step(algorithm.step(algorithm.init(), result), result)
     assert algorithm.task(state, round_number=3).max_norm == 2.0
 
@@ -159,7 +161,9 @@ def test_the_running_average_follows_the_params_from_the_first_on():
     algorithm = fedavg(ema=0.75)
     state = algorithm.init()
     np.testing.assert_array_equal(state.slots["ema"]["w"], FIRST["w"])
-    result = Result(delta={"w": np.ones(3, np.float32)}, sum_weight=1, num_sites=1, sums={})
+    result = Result(
+        delta={"w": np.ones(3, np.float32)}, sum_weight=1, site_ids=frozenset({"a"}), sums={}
+    )
     expected = FIRST["w"].astype(float)
     for number in range(1, 6):
         state = algorithm.step(state, result)
@@ -170,7 +174,9 @@ def test_the_running_average_follows_the_params_from_the_first_on():
 def test_the_coordinator_rate_scales_the_step_and_a_step_is_pure():
     algorithm = fedavg(coordinator_lr=0.5)
     state = algorithm.init()
-    result = Result(delta={"w": np.full(3, 2.0, np.float32)}, sum_weight=1, num_sites=1, sums={})
+    result = Result(
+        delta={"w": np.full(3, 2.0, np.float32)}, sum_weight=1, site_ids=frozenset({"a"}), sums={}
+    )
     np.testing.assert_array_equal(algorithm.step(state, result).params["w"], FIRST["w"] + 1)
     np.testing.assert_array_equal(state.params["w"], np.array([1.0, -2.0, 0.5], np.float32))
     assert state.slots == {}

@@ -415,7 +415,7 @@ def test_a_round_closes_all_at_once_or_not_at_all(run):
     run.ledger.received(run.update(task, "site-1"))
     before = rows_of(run)
     state = run.algorithm.init()
-    broken = Result(delta={}, sum_weight=1 << 80, num_sites=1, sums={})
+    broken = Result(delta={}, sum_weight=1 << 80, site_ids=frozenset({"site-1"}), sums={})
     with pytest.raises(OverflowError):
         run.ledger.closed(task, state, broken)
     assert rows_of(run) == before

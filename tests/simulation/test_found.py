@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from faults import CENTRE, Fault, Scenario
+from faults import CENTRE, Fault, Scenario, scenario_of
 
 from hospitium.state import durable
 from hospitium.state.spares import Spares
@@ -56,3 +56,11 @@ def test_the_notes_of_an_upload_are_whole_or_not_there(tmp_path, monkeypatch):
     assert again.chunks("oslo", digest) is None
     again.put("oslo", digest, shape, 0, [data], sha256=bytes.fromhex(digest))
     assert again.finish("oslo", digest) == digest
+
+
+@needs_proc
+@pytest.mark.parametrize("seed", [301_109, 304_070])
+def test_of_two_coordinators_one_cannot_close_a_round_with_whom_the_other_has_struck(seed):
+    """Without locks: one leaves a revoked site out, the other has added it up before."""
+    assert "second" in {fault.kind for fault in scenario_of(seed).faults}
+    require_holds(simulate(seed))

@@ -116,7 +116,13 @@ class LedgerMachine(Folder):
     @rule()
     def close(self):
         params = {"w": np.full(4, self.number + 1, np.float32), "b": np.zeros(1, np.float32)}
-        result = Result(delta={}, sum_weight=7, num_sites=2, sums={"loss": (1, 1)})
+        accepted = frozenset(name for name in SITES if self.seats[name] == "accepted")
+        sums = {"loss": (1, 1)}
+        for others in (accepted ^ {SITES[0]}, frozenset(SITES) - accepted):
+            result = Result(delta={}, sum_weight=7, site_ids=others, sums=sums)
+            with pytest.raises(StateConflictError):
+                self.ledger.closed(self.task, State(params=params), result)
+        result = Result(delta={}, sum_weight=7, site_ids=accepted, sums=sums)
         self.ledger.closed(self.task, State(params=params), result)
         self.closed[self.number] = {
             name: "accepted" if status == "accepted" else "left_out"

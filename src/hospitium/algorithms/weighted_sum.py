@@ -80,7 +80,7 @@ class WeightedSum:
         return Result(
             delta=self._sum.mean() if self._sum.sum_weight else {},
             sum_weight=self._sum.sum_weight,
-            num_sites=self.num_sites,
+            site_ids=frozenset(self._taken),
             sums=self._metric_sums,
         )
 

@@ -136,6 +136,7 @@ class RunLedger(RunRecord):
         with self._database.transaction("closed") as change:
             seats.leave_out_silent(change, number)
             leave_out_held(change, number)
+            seats.require_accepted(change, number, result.site_ids)
             change.execute(
                 "UPDATE rounds SET score = ? WHERE round_number = ?",
                 (self._finite_score(result.sums), number - 1),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from hospitium.errors import StateConflictError
 from hospitium.state.beginning import as_json
 from hospitium.state.database import Transaction
 from hospitium.state.run_log import log_append, utc_text
@@ -100,6 +101,25 @@ def leave_out(change: Transaction, number: int, left_out: LeftOut) -> None:
     values = (left_out.reason, utc_text(), number, left_out.site_id)
     if change.execute(_LEAVE_OUT, values):
         _log(change, "left_out", number, left_out)
+
+
+def require_accepted(change: Transaction, number: int, site_ids: Collection[str]) -> None:
+    """Refuse to close a round with a sum of others than those whose updates count in the ledger.
+
+    Raises:
+        StateConflictError: Another process, which holds no lock or should have been kept out by
+            one, accepted or struck somebody meanwhile.
+    """
+    rows = change.rows(
+        "SELECT site_id FROM seats WHERE round_number = ? AND status = 'accepted'", (number,)
+    )
+    found = sorted(row["site_id"] for row in rows)
+    if found != sorted(site_ids):
+        raise StateConflictError(
+            f"Round {number} cannot be closed: the updates of {', '.join(sorted(site_ids))} were "
+            f"added up, and by now those of {', '.join(found) or 'nobody'} count. Nothing was "
+            "changed. Another process works on this run: look whether its file system keeps locks."
+        )
 
 
 def leave_out_silent(change: Transaction, number: int) -> None:

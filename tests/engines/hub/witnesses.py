@@ -171,7 +171,14 @@ class Centre:
 
     def close_round(self) -> None:
         state = State(params=params_of(self.task.round_number + 1))
-        result = Result(delta={}, sum_weight=1, num_sites=2, sums={})
+        accepted = frozenset(
+            row["site_id"]
+            for row in self.ledger.rows(
+                "SELECT site_id FROM seats WHERE round_number = ? AND status = 'accepted'",
+                (self.task.round_number,),
+            )
+        )
+        result = Result(delta={}, sum_weight=1, site_ids=accepted, sums={})
         self.ledger.closed(self.task, state, result)
 
     def round(self, number: int, sites: Mapping[str, Site], *, of: Sequence[str] = SITES) -> None:
