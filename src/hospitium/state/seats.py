@@ -107,8 +107,8 @@ def require_accepted(change: Transaction, number: int, site_ids: Collection[str]
     """Refuse to close a round with a sum of others than those whose updates count in the ledger.
 
     Raises:
-        StateConflictError: Another process, which holds no lock or should have been kept out by
-            one, accepted or struck somebody meanwhile.
+        StateConflictError: Somebody released a held update meanwhile; or another process, where
+            locks are not kept, accepted or struck somebody.
     """
     rows = change.rows(
         "SELECT site_id FROM seats WHERE round_number = ? AND status = 'accepted'", (number,)
@@ -118,7 +118,8 @@ def require_accepted(change: Transaction, number: int, site_ids: Collection[str]
         raise StateConflictError(
             f"Round {number} cannot be closed: the updates of {', '.join(sorted(site_ids))} were "
             f"added up, and by now those of {', '.join(found) or 'nobody'} count. Nothing was "
-            "changed. Another process works on this run: look whether its file system keeps locks."
+            "changed. Somebody decided about a held update at this moment, and the run can be "
+            "resumed; or another process works on it, whose file system keeps no locks."
         )
 
 
