@@ -50,7 +50,7 @@ def test_a_failure_is_status_3_with_what_to_do_and_who_does_it(home):
 
 def test_an_unknown_federation_is_an_error_with_its_words(home):
     found = doctor(home, "--federation", "south")
-    assert found.exit_code == 1 and "This site asked to join: none yet" in str(found.exception)
+    assert found.exit_code == 1 and "asked to join: none yet" in str(found.exception)
 
 
 @pytest.mark.parametrize("options", [(), ("--coordinator",)])
