@@ -27,14 +27,19 @@ def large(name, widths):
     )
 
 
+def allow(plan, machines):
+    """Have every site's policy allow the model of a plan, and offer the plan."""
+    for site_id in SITES:
+        policy = machines.place(site_id).folder / "policy.toml"
+        policy.write_text(policy.read_text().replace("logistic", plan.model.name))
+    machines.offer(plan)
+
+
 def cut_five_times(folder, plan, *, down_cuts, up_cuts, timeout_s):
     """Run one round with one site behind the slow line; return size, bytes each way, and time."""
     size = size_of(manifest_of(trainer_for(plan, device="cpu").first_params()))
     with Machines(folder, SITES) as machines:
-        for site_id in SITES:
-            policy = machines.place(site_id).folder / "policy.toml"
-            policy.write_text(policy.read_text().replace("logistic", "small_cnn"))
-        machines.offer(plan)
+        allow(plan, machines)
         run = machines.start(plan, "large")
         machines.up()
         gate = machines.gates["oslo"]

@@ -7,10 +7,9 @@ import pytest
 import torch
 from figures import figure
 from machines import Machines, answered, closed, wait_for
-from test_slow_line import large
+from test_slow_line import SITES, allow, large
 from undisturbed import require_same_bits
 
-SITES = ["kiel", "oslo"]
 ROUNDS = 7
 
 
@@ -20,10 +19,7 @@ def test_killed_between_rounds_that_write_over_each_other_a_run_ends_with_the_sa
     plan = large("over", [8, 128, 1024])
     plan = replace(plan, rounds=replace(plan.rounds, count=ROUNDS, deadline_s=120.0))
     with Machines(tmp_path / "net", SITES) as field:
-        for site_id in SITES:
-            policy = field.place(site_id).folder / "policy.toml"
-            policy.write_text(policy.read_text().replace("logistic", "small_cnn"))
-        field.offer(plan)
+        allow(plan, field)
         run = field.start(plan, "over")
         field.up()
         field.attend(*SITES)
