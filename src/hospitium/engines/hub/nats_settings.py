@@ -12,8 +12,8 @@ from pathlib import Path
 from hospitium.errors import EngineError, KeyFileError
 from hospitium.wire.signing import SigningKey
 
-MIN_PAYLOAD_BYTES = 4 << 20
-"""A signed statement of 2 MiB in base64, and a chunk of 1 MiB, must pass in one message."""
+MIN_PAYLOAD_BYTES = 5 << 20
+"""A chunk of 4 MiB, and a signed statement of 2 MiB in base64, must pass in one message."""
 
 FLOORS = ((2, 12, 12), (2, 14, 3))
 """Oldest versions that may serve: of the line 2.12, and of all lines after it."""

@@ -14,6 +14,7 @@ from hospitium.engines.hub.backend import Backend
 from hospitium.engines.hub.bodies import caller_of
 from hospitium.engines.hub.describing import BYTES, DATA, NUMBER, TEXT, answers, list_of, object_of
 from hospitium.engines.hub.errors import not_found
+from hospitium.engines.hub.lane import Lane
 from hospitium.engines.hub.limits import Limits
 from hospitium.engines.hub.messages import NO_TASK
 from hospitium.engines.hub.requests import Member, refused
@@ -41,6 +42,7 @@ class TaskRoutes:
         self._limits = limits
         self._polls: set[asyncio.Event] = set()
         self._is_closing = False
+        self._lane = Lane()
 
     def add_to(self, api: FastAPI) -> None:
         """Add these routes."""
@@ -117,11 +119,13 @@ class TaskRoutes:
 
     async def _blocks(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield a range of a blob; a withdrawn blob ends it short, which the site sees."""
-        while start < end:
-            size = min(READ_BYTES, end - start)
-            block = await asyncio.to_thread(self._backend.read, sha256, start=start, size=size)
-            yield block
-            start += len(block)
+        async with self._lane.ride(end - start) as passed:
+            while start < end:
+                size = min(READ_BYTES, end - start)
+                block = await asyncio.to_thread(self._backend.read, sha256, start=start, size=size)
+                yield block
+                passed(len(block))
+                start += len(block)
 
 
 def _range(header: str | None, *, size: int) -> tuple[int, int]:
