@@ -10,7 +10,8 @@ import base64
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,7 @@ class Checks:
     receipted: dict[tuple[str, str], str] = field(default_factory=dict)
     num_sites: dict[str, int] = field(default_factory=dict)
     out_since: dict[str, float] = field(default_factory=dict)
+    closing_since: dict[int, float] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     finished: str = ""
     run_keys: dict[str, str] = field(default_factory=dict)
@@ -169,6 +171,18 @@ class Checks:
         elif name == "finished":
             self._finished(ledger)
 
+    @contextmanager
+    def closing(self, args: tuple[Any, ...]) -> Iterator[None]:
+        """Note when a round is closed: it may be seen after a crash only, and much later."""
+        number = args[0].round_number
+        before = self.closing_since.get(number, self.stage.here.now)
+        self.closing_since[number] = self.stage.here.now
+        try:
+            yield
+        except Exception:
+            self.closing_since[number] = before  # another coordinator closed it
+            raise
+
     def _absorbing(self, ledger: RunLedger) -> None:
         """I7: what is over stays over. A round that is new among the closed ones is looked at."""
         rows = {row["round_number"]: dict(row) for row in ledger.rows(ABSORBING)}
@@ -228,8 +242,9 @@ class Checks:
         self.require(
             len(accepted) >= QUORUM, "I9", f"round {number} was closed with {len(accepted)} sites"
         )
+        closed_at = self.closing_since.get(number, self.stage.here.now)
         for site_id, since in self.out_since.items():
-            gone = site_id in accepted and since < self.stage.here.now
+            gone = site_id in accepted and since < closed_at
             self.require(not gone, "I11", f"{site_id} counts in round {number}, though it was out")
         base = self.params.get(number - 1) or first(self.stage.template.plan)
         self.require(
@@ -288,7 +303,8 @@ def watched(checks: Checks) -> list[tuple[Any, str, Callable[..., Any]]]:
         def call(
             self: RunLedger, *args: Any, _real: Any = real, _name: str = name, **kwargs: Any
         ) -> Any:
-            result = _real(self, *args, **kwargs)
+            with checks.closing(args) if _name == "closed" else nullcontext():
+                result = _real(self, *args, **kwargs)
             checks.after(_name, self, args)
             return result
 

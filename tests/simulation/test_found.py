@@ -64,3 +64,9 @@ def test_of_two_coordinators_one_cannot_close_a_round_with_whom_the_other_has_st
     """Without locks: one leaves a revoked site out, the other has added it up before."""
     assert "second" in {fault.kind for fault in scenario_of(seed).faults}
     require_holds(simulate(seed))
+
+
+@pytest.mark.parametrize("seed", [2129, 6925])
+def test_what_the_simulation_itself_had_wrong_is_no_fault_of_the_product(seed):
+    """A false model went over the true one; a round closed before a crash seemed closed late."""
+    require_holds(simulate(seed))
