@@ -394,6 +394,15 @@ def test_the_score_of_a_round_is_that_of_the_params_that_it_made(run):
     assert [row["score"] for row in run.ledger.record()["rounds"]] == [-3, -2]
 
 
+def test_what_each_site_measured_after_the_last_round_is_kept_and_takes_the_place_of_before(run):
+    assert history.last_scores(run.ledger, "a" * 64) == {}
+    run.ledger.scored_by_site("a" * 64, {"site-2": {"loss": (5,)}, "site-1": {"loss": (4,)}})
+    run.ledger.scored_by_site("b" * 64, {"site-1": {"loss": (9,)}})
+    run.ledger.scored_by_site("a" * 64, {"site-1": {"loss": (3,), "n": (2,)}})
+    assert history.last_scores(run.ledger, "a" * 64) == {"site-1": {"loss": (3,), "n": (2,)}}
+    assert history.last_scores(run.ledger, "b" * 64) == {"site-1": {"loss": (9,)}}
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_none(run, loss):
     run.ledger.score_of = lambda sums: loss

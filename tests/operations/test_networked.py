@@ -55,6 +55,11 @@ def test_between_machines_it_is_bit_for_bit_what_it_is_on_one(two, tmp_path, poo
         site["n"] for site in report["validation"]["sites"].values()
     )
     assert set(report["costs"]) == {"bergen", "oslo"} == set(report["validation"]["sites"])
+    last = report["curve"][-1]
+    assert last["round"] == report["chosen_round"]["round"]
+    assert last["round"] == report["validation"]["sites_after_round"]
+    assert set(last["sites"]) == {"bergen", "oslo"}
+    assert last["auroc"] == report["validation"]["pooled"]["auroc"]
     cost = report["costs"]["oslo"]
     assert cost["staff_steps"] == {"join": 1, "approve": 1, "total": 2}
     assert cost["bytes_up"] == 3 * report["traffic"]["bytes_up_per_site_per_round"] > 0

@@ -10,7 +10,7 @@ from hospitium.errors import QuorumError, UpdateError
 from hospitium.operations.scores import score_of, score_part, threshold_of
 from hospitium.state.ledger import RunLedger
 from hospitium.state.record import Chosen
-from hospitium.types import Algorithm, Engine, LeftOut, Params, Task
+from hospitium.types import Algorithm, Engine, LeftOut, Params, Sums, Task
 from hospitium.wire import blob
 
 
@@ -74,7 +74,10 @@ def _or_worst(score: float | None) -> float:
 def _score(
     ledger: RunLedger, algorithm: Algorithm, engine: Engine, params: Params
 ) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Return the validation sums of some params, and which sites they are without, and why."""
+    """Return the validation sums of some params, and which sites they are without, and why.
+
+    What each site measured is recorded.
+    """
     task = Task(
         run_id=ledger.run_id,
         round_number=ledger.plan.rounds.count + 1,
@@ -87,6 +90,7 @@ def _score(
     site_ids = engine.select(round_number=task.round_number)
     aggregate = algorithm.aggregate(task)
     without: list[str] = []
+    by_site: dict[str, Sums] = {}
     with closing(engine.ask(task, site_ids, deadline_s=ledger.plan.rounds.deadline_s)) as answers:
         for answer in answers:
             if isinstance(answer, LeftOut):
@@ -94,6 +98,7 @@ def _score(
                 continue
             try:
                 aggregate.add(answer)
+                by_site[answer.site_id] = answer.sums
             except UpdateError as error:  # a site that answers wrongly is as good as silent
                 without.append(f"{answer.site_id} ({error.reason})")
     if aggregate.num_sites < ledger.plan.rounds.quorum:
@@ -103,4 +108,5 @@ def _score(
             f"{'; '.join(without)}. All rounds are closed and kept. The study lead: bring these "
             f"sites back and resume the run with `hospitium run resume {ledger.run_id}`."
         )
+    ledger.scored_by_site(task.base_digest, by_site)
     return score_part(aggregate.result().sums), without

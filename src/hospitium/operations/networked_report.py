@@ -97,12 +97,18 @@ def networked_report(ledger: RunLedger, chosen: Chosen, desk: Desk) -> dict[str,
 
 
 def _validation(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
-    """Return the figures of the chosen params, together; per site of the last round it scored."""
-    scored = [row for row in history.scores(ledger) if any(map(score_part, row["sites"].values()))]
-    sites = scored[-1]["sites"] if scored else {}
-    figures = {name: curve_metrics(score_part(sums)) for name, sums in sorted(sites.items())}
+    """Return the figures of the chosen params, together and per site.
+
+    Of a run whose ledger has no site's figures of them, per site those of the last round's params
+    that have.
+    """
+    sites, after = history.last_scores(ledger, chosen.digest), chosen.round_number
+    if not sites:
+        rows = history.scores(ledger)
+        scored = [row for row in rows if any(map(score_part, row["sites"].values()))]
+        sites, after = (scored[-1]["sites"], scored[-1]["round"] - 1) if scored else ({}, None)
     return {
         "pooled": curve_metrics(score_part(chosen.sums)),
-        "sites": figures,
-        "sites_after_round": scored[-1]["round"] - 1 if scored else None,
+        "sites": {name: curve_metrics(score_part(sums)) for name, sums in sorted(sites.items())},
+        "sites_after_round": after,
     }

@@ -91,7 +91,8 @@ def curve(ledger: RunLedger, chosen: Chosen) -> list[dict[str, Any]]:
     points = []
     rows = [(row["round"] - 1, row["sums"], row["sites"]) for row in history.scores(ledger)]
     if chosen.slot == "params" and chosen.round_number == ledger.last_closed:
-        rows.append((chosen.round_number, chosen.sums, {}))
+        sites = history.last_scores(ledger, chosen.digest)
+        rows.append((chosen.round_number, chosen.sums, sites))
     for behind, sums, sites in rows:
         part = score_part(sums)
         if not part:

@@ -68,6 +68,17 @@ def scores(ledger: RunRecord) -> list[dict[str, Any]]:
     ]
 
 
+def last_scores(ledger: RunRecord, digest: str) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return each site's metric sums of params that were scored after the last round.
+
+    There are none of a run that ended before these were kept.
+    """
+    rows = ledger.rows(
+        "SELECT site_id, sums FROM last_scores WHERE digest = ? ORDER BY site_id", (digest,)
+    )
+    return {row["site_id"]: read_sums(row["sums"]) for row in rows}
+
+
 def spans(ledger: RunRecord) -> list[tuple[datetime, datetime]]:
     """Return from when to when rounds were under way; an interruption ends one span.
 

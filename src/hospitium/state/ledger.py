@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -195,6 +195,15 @@ class RunLedger(RunRecord):
                 "UPDATE rounds SET score = ? WHERE round_number = ? AND score IS NULL",
                 (self._finite_score(sums), round_number),
             )
+
+    def scored_by_site(self, digest: str, by_site: Mapping[str, Sums]) -> None:
+        """Record what each site measured of params after the last round, in place of before."""
+        with self._database.transaction("scored by site") as change:
+            change.execute("DELETE FROM last_scores WHERE digest = ?", (digest,))
+            for site_id, sums in sorted(by_site.items()):
+                change.execute(
+                    "INSERT INTO last_scores VALUES (?, ?, ?)", (digest, site_id, sums_text(sums))
+                )
 
     def finished(self, chosen: Chosen) -> None:
         """Record which params are the result, and that the run is done."""
