@@ -1,4 +1,5 @@
 import json
+import re
 
 from report_schema import problems_of
 from tiny import tiny_plan, write_npz
@@ -54,6 +55,9 @@ def test_people_are_told_in_words(demo, call):
     run = json.loads(demo[1].stdout)["run_id"]
     assert f"{run} " in call("--home", home, "run", "list").out
     shown = call("--home", home, "run", "show", run).out
+    assert re.search(
+        r"Validation, all sites: AUROC 0\.\d{4} on \d+ cases\.\nModel: \S+\.safetensors", shown
+    )
     assert "finished, round 3 of 3" in shown and "report.html" in shown
     watched = call("--home", home, "run", "watch", run).out
     assert "round 3 of 3: 3 of 3 sites, validation score before it" in watched

@@ -167,7 +167,14 @@ def show(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     _tell_networked(found)
     if found["chosen"]:
         typer.echo(f"{found['chosen']['reason']} Digest {found['chosen']['digest']}.")
+        validation = found["chosen"]["validation"]
+        if validation["auroc"] is not None:
+            typer.echo(
+                f"Validation, all sites: {validation['metric']} {validation['auroc']:.4f} on "
+                f"{validation['n']} cases."
+            )
         if found["out"]:  # a canary has none
+            typer.echo(f"Model: {Path(found['out']) / 'model.safetensors'}")
             typer.echo(f"Report: {Path(found['out']) / 'report.html'}")
     elif found["status"] in ("stopped", "paused"):
         if any(row["waits"] for row in found["review"]):

@@ -102,7 +102,8 @@ def _validation(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
     Of a run whose ledger has no site's figures of them, per site those of the last round's params
     that have.
     """
-    sites, after = history.last_scores(ledger, chosen.digest), chosen.round_number
+    after: int | None = chosen.round_number
+    sites = history.last_scores(ledger, chosen.digest)
     if not sites:
         rows = history.scores(ledger)
         scored = [row for row in rows if any(map(score_part, row["sites"].values()))]

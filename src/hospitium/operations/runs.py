@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from hospitium.errors import HospitiumError, StateConflictError
+from hospitium.evaluation.score_sums import curve_metrics
 from hospitium.operations import networked
 from hospitium.operations.attempts import canary_result, state_of
 from hospitium.operations.halting import Wish, set_wish, wish_of
 from hospitium.operations.held_updates import reviewed
 from hospitium.operations.running import open_ledger
+from hospitium.operations.scores import score_part
 from hospitium.operations.server_files import serving_folder
+from hospitium.plan import Plan
 from hospitium.state import history
 from hospitium.state.home import Home, is_locked
 from hospitium.state.ledger import RunLedger
+from hospitium.state.record import Chosen
 
 
 def list_runs(home: Home) -> list[dict[str, Any]]:
@@ -126,18 +130,28 @@ def show_run(home: Home, run_id: str) -> dict[str, Any]:
             ],
             "interruptions": history.interruptions(ledger),
             "review": [row for row in reviewed(ledger) if row["verdict"] == "held"],
-            "chosen": None
-            if chosen is None
-            else {
-                "round": chosen.round_number,
-                "slot": chosen.slot,
-                "digest": chosen.digest,
-                "reason": chosen.reason,
-                "threshold": chosen.threshold,
-            },
+            "chosen": None if chosen is None else _chosen(chosen, ledger.plan),
         }
     finally:
         ledger.close()
+
+
+def _chosen(chosen: Chosen, plan: Plan) -> dict[str, Any]:
+    """Return which params are the result, and how good they are on all validation cases."""
+    part = score_part(chosen.sums)
+    figures = curve_metrics(part) if part else {"auroc": None, "n": 0}
+    return {
+        "round": chosen.round_number,
+        "slot": chosen.slot,
+        "digest": chosen.digest,
+        "reason": chosen.reason,
+        "threshold": chosen.threshold,
+        "validation": {
+            "metric": "AUROC" if len(plan.task.classes) == 2 else "macro AUROC",
+            "auroc": figures["auroc"],
+            "n": figures["n"],
+        },
+    }
 
 
 def _log(ledger: RunLedger) -> dict[str, Any]:
