@@ -1,7 +1,8 @@
 """``python -m bench.peers [--only PEER] [--small]``: rounds of peers beside ours, as JSON lines.
 
 In ``hub_to_*`` rows the value is ours and the floor the peer's, taken one after the other in the
-same run, so that ``ratio`` is ours / theirs; ``peer_*`` rows hold a peer beside the socket floor.
+same run, so that ``ratio`` is ours / theirs: of the best round of each, and of the median round;
+``peer_*`` rows hold a peer beside the socket floor.
 Nothing is measured at a site but what it costs to be asked and to answer: no local work.
 """
 
@@ -15,13 +16,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.hub_coordinator import measure, write_certificates
 from bench.peers.environments import FLARE, FLOWER, Peer
 from bench.rows import Row, say
 
-NUM_ROUNDS = 4
+NUM_ROUNDS = 8
 CASES = {
     "flare": (("23m_n2", 23_000_000, 2), ("23m_n8", 23_000_000, 8), ("1m_n2", 1_000_000, 2)),
     "flower": (("23m_n2", 23_000_000, 2), ("23m_n8", 23_000_000, 8), ("1k_n2", 1_000, 2)),
@@ -65,6 +67,12 @@ def _rows(peer: Peer, *, small: bool) -> Iterator[Row]:
             unit="s",
             floor=their_s,
             target=TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None,
+        )
+        yield Row(
+            name=f"hub_to_{peer.name}_median_{name}",
+            value=median(row["round_s"] for row in rounds),
+            unit="s",
+            floor=median(theirs["rounds"]),
         )
         yield Row(
             name=f"hub_to_{peer.name}_rss_{name}",
