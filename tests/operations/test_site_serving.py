@@ -107,6 +107,27 @@ def test_a_site_joins_reads_approves_and_answers_over_the_connection(net):
     assert not multiprocessing.active_children()
 
 
+def test_an_offer_is_said_once_with_what_to_do_and_not_where_it_is_answered(net, monkeypatch):
+    net.admit("oslo")
+    plan = net.offer()
+    said = []
+
+    def attend():
+        agent = net.agent("oslo")
+        monkeypatch.setattr(agent, "_say", said.append)
+        for _ in range(2):
+            agent._exchange()
+        agent._end_transport()
+
+    attend()
+    short = plan.digest[:8]
+    assert said == [f"north: plan {short} was offered. Next: `hospitium site review {short}`"]
+    net.approve("oslo", plan)
+    said.clear()
+    attend()
+    assert said == []
+
+
 def test_a_site_is_healthy_as_soon_as_its_approval_was_brought(net, monkeypatch):
     monkeypatch.setattr(site_attending, "BEAT_S", 3600.0)
     net.admit("oslo")

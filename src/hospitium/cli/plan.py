@@ -30,7 +30,10 @@ def new(
     if as_json:
         print_json(written)
     else:
-        typer.echo(f"{path} was written. Edit it, then run `hospitium plan check {path}`.")
+        typer.echo(
+            f"{path} was written, a whole plan. Change what your study needs, then run "
+            f"`hospitium plan check {path}`."
+        )
 
 
 @app.command()

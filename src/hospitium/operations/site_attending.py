@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -91,6 +91,7 @@ class Attendant:
         )
         self._due = {"fetch": 0.0, "beat": 0.0}
         self._told_isolation = ""
+        self._told_offers: set[str] = set()
         self._failures = 0
 
     def run(self) -> None:
@@ -201,10 +202,21 @@ class Attendant:
         if has_news:
             self._due["beat"] = 0.0
         self._condition.note(reachable=True, decoding=True)
+        self._tell_offers(taken["plans"])
         for words in taken["refused"]:
             self._condition.failed(TrustError("plan", words))
         if time.monotonic() >= self._due["beat"]:
             self._beat(self._opened())
+
+    def _tell_offers(self, digests: Sequence[str]) -> None:
+        """Say once which plans wait for a word of this site."""
+        for digest in digests:
+            if digest not in self._told_offers and not self._place.standing(digest):
+                self._say(
+                    f"{self._name}: plan {digest[:8]} was offered. Next: "
+                    f"`hospitium site review {digest[:8]}`"
+                )
+            self._told_offers.add(digest)
 
     def _fetched(self) -> dict[str, Any]:
         """Take what is new; by the request key's successor, where only that is known by now."""
