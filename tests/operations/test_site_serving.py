@@ -121,7 +121,8 @@ def test_an_offer_is_said_once_with_what_to_do_and_not_where_it_is_answered(net,
 
     attend()
     short = plan.digest[:8]
-    assert said == [f"north: plan {short} was offered. Next: `hospitium site review {short}`"]
+    offer = f"north: plan {short} was offered. Next: `hospitium site review {short}`"
+    assert said[1:] == [offer] and "a member now" in said[0]
     net.approve("oslo", plan)
     said.clear()
     attend()

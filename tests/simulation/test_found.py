@@ -70,3 +70,13 @@ def test_of_two_coordinators_one_cannot_close_a_round_with_whom_the_other_has_st
 def test_what_the_simulation_itself_had_wrong_is_no_fault_of_the_product(seed):
     """A false model went over the true one; a round closed before a crash seemed closed late."""
     require_holds(simulate(seed))
+
+
+@needs_proc
+def test_a_hub_whose_folder_is_lost_while_its_disk_is_full_is_made_anew_whole():
+    """Its uploads were still those of the folder that was gone: one site's could never go on."""
+    kinds = {fault.kind for fault in scenario_of(15_444).faults}
+    assert {"lost_store", "full"} <= kinds
+    outcome = simulate(15_444)
+    require_holds(outcome)
+    assert outcome.is_finished

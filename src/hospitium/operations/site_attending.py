@@ -211,12 +211,15 @@ class Attendant:
     def _tell_offers(self, digests: Sequence[str]) -> None:
         """Say once which plans wait for a word of this site."""
         for digest in digests:
-            if digest not in self._told_offers and not self._place.standing(digest):
+            if digest not in self._told_offers and not self._has_said(digest):
                 self._say(
                     f"{self._name}: plan {digest[:8]} was offered. Next: "
                     f"`hospitium site review {digest[:8]}`"
                 )
             self._told_offers.add(digest)
+
+    def _has_said(self, digest: str) -> bool:
+        return bool(self._place.said(digest)) or self._place.is_withdrawn(digest)
 
     def _fetched(self) -> dict[str, Any]:
         """Take what is new; by the request key's successor, where only that is known by now."""

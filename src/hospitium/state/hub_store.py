@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,12 @@ class HubStore:
             durable.make_folder(folder) / "hub.sqlite", schema="hub_migrations"
         )
         self._lock = threading.RLock()
-        self._begin_numbers()
+        try:
+            self._begin_numbers()
+        except BaseException:
+            self.close()
+            raise
+        self._file = _file_at(self._database.path)
 
     def close(self) -> None:
         """Close the database; safe to call twice."""
@@ -75,8 +81,8 @@ class HubStore:
             self._database.close()
 
     def is_there(self) -> bool:
-        """Whether its file is where it was opened; it was lost where it is not."""
-        return self._database.path.exists()
+        """Whether its file is where it was opened; it was lost where none is, or another one."""
+        return _file_at(self._database.path) == self._file
 
     def put_tasks(self, tasks: Sequence[OpenTask]) -> None:
         """Put tasks; one that is there already, or was, is put anew, without its old error."""
@@ -260,3 +266,11 @@ def _keep_conflict(
         "(SELECT count(*) FROM conflicts WHERE site_id = ?1) < ?5 ON CONFLICT DO NOTHING",
         (site_id, place, sha256, content, MAX_CONFLICTS),
     )
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file is at a path: its device and number; None if there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from hospitium.engines.hub import local
 from hospitium.engines.hub.local import LocalBackend
-from hospitium.errors import UpdateError
+from hospitium.errors import StorageError, UpdateError
 from hospitium.state import spares
-from hospitium.state.hub_store import OpenTask, StoredAnswer
+from hospitium.state.hub_store import HubStore, OpenTask, StoredAnswer
 from hospitium.state.unfinished import Shape
 from hospitium.wire.canonical import digest
 from hospitium.wire.sealing import RunKey, open_sealed, seal
@@ -63,6 +64,48 @@ def test_after_a_loss_answers_are_taken_and_have_later_numbers(tmp_path):
     after = backend.answer(answer("oslo"))
     assert after.n > before.n
     assert backend.answers(NONCE, after=before.n, wait_s=0) == [after]
+    backend.close()
+
+
+def test_what_a_full_disk_stops_of_making_it_anew_is_made_the_next_time(tmp_path, monkeypatch):
+    """Of each thing that is made anew the first try fails, and all of it is tried again."""
+    backend, woken = lost_while_open(tmp_path)
+    [before] = backend.tasks("oslo", after=0)
+    shape = Shape(total_bytes=5, chunk_bytes=1 << 16)
+    sha256 = hashlib.sha256(b"bytes").digest()
+    refused = []
+
+    def fails_once(where, name):
+        real = getattr(where, name)
+
+        def call(*args, **kwargs):
+            if name not in refused:
+                refused.append(name)
+                raise StorageError("full")
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, call)
+
+    fails_once(local, "HubStore")
+    fails_once(local, "Uploads")
+    fails_once(HubStore, "_begin_numbers")
+    fails_once(HubStore, "put_tasks")
+    for _ in range(4):
+        with pytest.raises(StorageError):
+            backend.answers(NONCE, after=0, wait_s=0)
+    assert sorted(refused) == ["HubStore", "Uploads", "_begin_numbers", "put_tasks"]
+    assert backend.answers(NONCE, after=0, wait_s=0) == [] and woken == ["oslo"]
+    assert [one.envelope for one in backend.tasks("oslo", after=before.n)] == [b"task"]
+    backend.put_chunk("oslo", sha256.hex(), shape, 0, [b"bytes"], sha256=sha256)
+    assert backend.finish_upload("oslo", sha256.hex()) == sha256.hex()
+    backend.close()
+
+
+def test_another_file_in_the_place_of_the_hubs_counts_as_lost(tmp_path):
+    backend, woken = lost_while_open(tmp_path)
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hub.sqlite").touch()  # as one that was begun when the disk was full
+    assert backend.answers(NONCE, after=0, wait_s=0) == [] and woken == ["oslo"]
     backend.close()
 
 

@@ -35,6 +35,7 @@ class LocalBackend:
         self.spares = Spares(folder / "spares", most=MAX_SPARES)
         self._uploads = Uploads(folder, spares=self.spares)
         self._lost: list[HubStore] = []
+        self._must_put = False
         self._asked: dict[str, tuple[dict[str, OpenTask], Path]] = {}
         self._listeners = Listeners()
         self._changed = threading.Condition()
@@ -210,16 +211,21 @@ class LocalBackend:
     def _mend(self) -> list[OpenTask]:
         """Begin anew where the folder was lost; return the tasks that were put once more.
 
-        Sites have kept what they answered.
+        Sites have kept what they answered. What cannot be made anew now, on a disk that is full, is
+        made the next time.
         """
-        if self._store.is_there():
+        if not self._store.is_there():
+            blobs = durable.make_folder(self._folder / "blobs")
+            uploads = Uploads(self._folder, spares=self.spares)
+            store = HubStore(self._folder)
+            self._lost.append(self._store)
+            self._blobs, self._uploads, self._store = blobs, uploads, store
+            self._must_put = True
+        if not self._must_put:
             return []
-        self._blobs = durable.make_folder(self._folder / "blobs")
-        self._lost.append(self._store)
-        self._store = HubStore(self._folder)
-        self._uploads = Uploads(self._folder, spares=self.spares)
         for asked, blob in list(self._asked.values()):
             self._put(list(asked.values()), blob)
+        self._must_put = False
         return [task for asked, _ in self._asked.values() for task in asked.values()]
 
     def _blob(self, digest: str) -> Path:
