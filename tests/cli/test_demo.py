@@ -56,7 +56,7 @@ def test_people_are_told_in_words(demo, call):
     assert f"{run} " in call("--home", home, "run", "list").out
     shown = call("--home", home, "run", "show", run).out
     assert re.search(
-        r"Validation, all sites: AUROC 0\.\d{4} on \d+ cases\.\nModel: \S+\.safetensors", shown
+        r"Validation, together: AUROC 0\.\d{4} on \d+ cases\.\nModel: \S+\.safetensors", shown
     )
     assert "finished, round 3 of 3" in shown and "report.html" in shown
     watched = call("--home", home, "run", "watch", run).out

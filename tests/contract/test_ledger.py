@@ -403,6 +403,15 @@ def test_what_each_site_measured_after_the_last_round_is_kept_and_takes_the_plac
     assert history.last_scores(run.ledger, "b" * 64) == {"site-1": {"loss": (9,)}}
 
 
+def test_a_run_that_is_over_keeps_what_its_sites_measured(run, rival):
+    run.round(1)
+    run.ledger.scored_by_site("a" * 64, {"site-1": {"loss": (4,)}})
+    run.ledger.finished(chosen_after(run, 1))
+    with pytest.raises(StateConflictError):
+        rival.ledger.scored_by_site("a" * 64, {"site-2": {"loss": (9,)}})
+    assert history.last_scores(run.ledger, "a" * 64) == {"site-1": {"loss": (4,)}}
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_none(run, loss):
     run.ledger.score_of = lambda sums: loss

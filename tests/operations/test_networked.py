@@ -57,7 +57,7 @@ def test_between_machines_it_is_bit_for_bit_what_it_is_on_one(two, tmp_path, poo
     assert set(report["costs"]) == {"bergen", "oslo"} == set(report["validation"]["sites"])
     last = report["curve"][-1]
     assert last["round"] == report["chosen_round"]["round"]
-    assert last["round"] == report["validation"]["sites_after_round"]
+    assert report["validation"]["sites_after_round"] is None
     assert set(last["sites"]) == {"bergen", "oslo"}
     assert last["auroc"] == report["validation"]["pooled"]["auroc"]
     cost = report["costs"]["oslo"]

@@ -173,7 +173,10 @@ class Checks:
 
     @contextmanager
     def closing(self, args: tuple[Any, ...]) -> Iterator[None]:
-        """Note when a round is closed: it may be seen after a crash only, and much later."""
+        """Note when a round is closed: it may be seen after a crash only, and much later.
+
+        No virtual time passes in a call of the ledger, so that this is when it is committed.
+        """
         number = args[0].round_number
         before = self.closing_since.get(number, self.stage.here.now)
         self.closing_since[number] = self.stage.here.now

@@ -170,12 +170,13 @@ def show(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
         validation = found["chosen"]["validation"]
         if validation["auroc"] is not None:
             typer.echo(
-                f"Validation, all sites: {validation['metric']} {validation['auroc']:.4f} on "
+                f"Validation, together: {validation['metric']} {validation['auroc']:.4f} on "
                 f"{validation['n']} cases."
             )
         if found["out"]:  # a canary has none
-            typer.echo(f"Model: {Path(found['out']) / 'model.safetensors'}")
-            typer.echo(f"Report: {Path(found['out']) / 'report.html'}")
+            for what, name in (("Model", "model.safetensors"), ("Report", "report.html")):
+                if (path := Path(found["out"]) / name).is_file():
+                    typer.echo(f"{what}: {path}")
     elif found["status"] in ("stopped", "paused"):
         if any(row["waits"] for row in found["review"]):
             typer.echo(f"Decide about what is held by `hospitium run review {run}`.")

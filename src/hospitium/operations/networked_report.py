@@ -99,10 +99,10 @@ def networked_report(ledger: RunLedger, chosen: Chosen, desk: Desk) -> dict[str,
 def _validation(ledger: RunLedger, chosen: Chosen) -> dict[str, Any]:
     """Return the figures of the chosen params, together and per site.
 
-    Of a run whose ledger has no site's figures of them, per site those of the last round's params
-    that have.
+    Of a run whose ledger has no site's figures of them, per site those of the last params that have
+    any: ``sites_after_round`` says which.
     """
-    after: int | None = chosen.round_number
+    after: int | None = None
     sites = history.last_scores(ledger, chosen.digest)
     if not sites:
         rows = history.scores(ledger)

@@ -197,8 +197,17 @@ class RunLedger(RunRecord):
             )
 
     def scored_by_site(self, digest: str, by_site: Mapping[str, Sums]) -> None:
-        """Record what each site measured of params after the last round, in place of before."""
+        """Record what each site measured of params after the last round, in place of before.
+
+        Raises:
+            StateConflictError: The run is over: another coordinator ended it. Nothing was changed.
+        """
         with self._database.transaction("scored by site") as change:
+            change.change_one(
+                "UPDATE run SET status = 'running' WHERE status = 'running'",
+                (),
+                what=f"Scoring the params of {self.run_id}",
+            )
             change.execute("DELETE FROM last_scores WHERE digest = ?", (digest,))
             for site_id, sums in sorted(by_site.items()):
                 change.execute(

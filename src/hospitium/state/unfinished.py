@@ -21,7 +21,7 @@ CHUNK_BYTES = 1 << 20
 
 MAX_CHUNK_BYTES = 4 << 20
 """What it goes on to on a fast line: each piece costs both sides a request. All backends take it in
-one message; where a proxy does not, the first size serves."""
+one message; where a proxy does not, they are halved."""
 
 _NOTE_BYTES = 8 + 32
 _THROUGH = 1 << 63

@@ -127,6 +127,23 @@ def looks(monkeypatch, *, rate, share):
     monkeypatch.setattr(lanes, "LEAST_SHARE", share)
 
 
+def test_nobody_waits_longer_than_a_while_whatever_the_one_in_the_lane_does(order, monkeypatch):
+    looks(monkeypatch, rate=0.0, share=0.0)
+    monkeypatch.setattr(lanes, "WAIT_S", 0.05)
+
+    async def three():
+        lane, held = Lane(), asyncio.Event()
+        first = asyncio.create_task(rider(lane, "first", order, until=held))
+        await settle()
+        await asyncio.gather(*(rider(lane, name, order) for name in "ab"))
+        assert order[0] == "first begins" and "first ends" not in order and len(order) == 5
+        assert len(lane._riders) == 1 and not lane._line
+        held.set()
+        await first
+
+    asyncio.run(three())
+
+
 @pytest.mark.parametrize("when", ["waiting", "in the lane", "just called"])
 def test_one_that_is_cut_off_gives_the_lane_to_the_next(order, when):
     async def three():

@@ -4,7 +4,8 @@ Sites that are served alike all begin to work together, and all hand in together
 first and overrun then. One after the other, the first works while the next is served, and the last
 is no later than it would have been. Where lines are what downloads wait for, they gain nothing by
 this: after a tenth of a second with a hub that has little to do, or a slow line, a download leaves
-the lane and goes on beside it, and twice as many are let in; so nobody is held up for long.
+the lane and goes on beside it, and twice as many are let in. What the hub is busy with may be
+something else, so nobody waits longer than a few seconds, whatever the others do.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ from dataclasses import dataclass, field
 LEAST_BYTES = 8 << 20
 """A smaller download is over before another would be noticed: it does not wait."""
 
+WAIT_S = 4.0
+"""Longest wait for the lane; then a download goes on beside it."""
+
 LOOK_S = 0.1
 """Time between two looks at how a download in the lane gets on."""
+
+MAX_WIDTH = 1 << 12
 
 LEAST_SHARE = 0.25
 """Processor time of this process in a second, below which it is not what a download waits for."""
@@ -77,14 +83,19 @@ class Lane:
                     self._width = 1
                 self._line.append(ride)
                 self._let_in()
-                await ride.turn.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ride.turn.wait(), WAIT_S)
+                self._leave_line(ride)
             yield ride.passed
         finally:
-            self._leave(ride, width=1)
+            self._leave(ride, width=max(1, self._width // 2))
 
-    def _leave(self, ride: _Ride, *, width: int) -> None:
+    def _leave_line(self, ride: _Ride) -> None:
         with suppress(ValueError):
             self._line.remove(ride)
+
+    def _leave(self, ride: _Ride, *, width: int) -> None:
+        self._leave_line(ride)
         if ride in self._riders:
             self._riders.remove(ride)
             self._width = width
@@ -106,6 +117,6 @@ class Lane:
         if ride not in self._riders:
             return
         if ride.waits_for_its_line():
-            self._leave(ride, width=2 * self._width)
+            self._leave(ride, width=min(2 * self._width, MAX_WIDTH))
         else:
             self._look_later(ride)

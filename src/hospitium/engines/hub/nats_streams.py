@@ -25,8 +25,13 @@ from hospitium.engines.hub.nats_settings import NatsSettings
 from hospitium.errors import StorageError
 
 TASKS, ANSWERS, MODEL, SEATS, UP = "TASKS", "ANSWERS", "MODEL", "SEATS", "UP"
-AT_ONCE = 8
-"""Requests that are under way together: enough to hide the way there and back."""
+AT_ONCE = 4
+"""Requests that are under way together: enough to hide the way there and back, and with pieces of 4
+MiB a quarter of what a server lets one connection have outstanding."""
+
+S_PER_BYTE = 1e-6
+"""What a large message may take longer: it is written on most servers before it is acknowledged,
+and those of many sites come together."""
 
 KINDS: Mapping[str, tuple[Sequence[str], int]] = {
     TASKS: (("task",), 5),
@@ -149,7 +154,7 @@ class Streams:
         Args:
             kind: The stream.
             subject: The place.
-            data: At most 4 MiB less the headers.
+            data: What the cluster takes in one message, less the headers.
             headers: Small things beside it.
             after: Number of the message that must be in this place now, 0 for none; None for any.
 
@@ -162,7 +167,7 @@ class Streams:
             fields["Nats-Expected-Last-Subject-Sequence"] = str(after)
 
         async def once(client: Client, _: JetStreamManager) -> int:
-            context = JetStreamContext(client, timeout=TRY_S)
+            context = JetStreamContext(client, timeout=TRY_S + len(data) * S_PER_BYTE)
             acknowledged = await context.publish(
                 subject, data, headers=fields or None, stream=self._name(kind)
             )
