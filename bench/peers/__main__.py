@@ -1,8 +1,9 @@
 """``python -m bench.peers [--only PEER] [--small]``: rounds of peers beside ours, as JSON lines.
 
 In ``hub_to_*`` rows the value is ours and the floor the peer's, taken one after the other in the
-same run, so that ``ratio`` is ours / theirs: of the best round of each, and of the median round;
-``peer_*`` rows hold a peer beside the socket floor.
+same run, so that ``ratio`` is ours / theirs: of the median round of each, since a peer's rounds depend
+on how the times meet at which its parts look for work, and of the best; ``peer_*`` rows hold a peer's
+best round beside the socket floor.
 Nothing is measured at a site but what it costs to be asked and to answer: no local work.
 """
 
@@ -63,16 +64,16 @@ def _rows(peer: Peer, *, small: bool) -> Iterator[Row]:
         yield Row(name=f"peer_{peer.name}_round_{name}", value=their_s, unit="s", floor=floor_s)
         yield Row(
             name=f"hub_to_{peer.name}_round_{name}",
-            value=our_s,
-            unit="s",
-            floor=their_s,
-            target=TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None,
-        )
-        yield Row(
-            name=f"hub_to_{peer.name}_median_{name}",
             value=median(row["round_s"] for row in rounds),
             unit="s",
             floor=median(theirs["rounds"]),
+            target=TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None,
+        )
+        yield Row(
+            name=f"hub_to_{peer.name}_best_{name}",
+            value=our_s,
+            unit="s",
+            floor=their_s,
         )
         yield Row(
             name=f"hub_to_{peer.name}_rss_{name}",

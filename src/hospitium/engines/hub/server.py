@@ -18,6 +18,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from hospitium.buffers import share_one_arena
 from hospitium.engines.hub.front import Served
 from hospitium.errors import EngineError
 
@@ -129,6 +130,7 @@ class HubServer:
         head_s: float = HEAD_S,
         per_address: int = PER_ADDRESS,
     ) -> None:
+        share_one_arena()
         self._hub = hub
         self._socket = socket.create_server((host, port), backlog=512)
         self.port: int = self._socket.getsockname()[1]
