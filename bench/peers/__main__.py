@@ -1,9 +1,9 @@
 """``python -m bench.peers [--only PEER] [--small]``: rounds of peers beside ours, as JSON lines.
 
 In ``hub_to_*`` rows the value is ours and the floor the peer's, taken one after the other in the
-same run, so that ``ratio`` is ours / theirs: of the median round of each, since a peer's rounds depend
-on how the times meet at which its parts look for work, and of the best; ``peer_*`` rows hold a peer's
-best round beside the socket floor.
+same run, so that ``ratio`` is ours / theirs: of the median round of each, since a peer's rounds
+depend on how the intervals meet at which its parts look for work, and of the quickest. ``peer_*``
+rows hold a peer's quickest round beside the socket floor.
 Nothing is measured at a site but what it costs to be asked and to answer: no local work.
 """
 
