@@ -63,17 +63,17 @@ def _rows(peer: Peer, *, small: bool) -> Iterator[Row]:
         floor_s = min(row["floor_s"] for row in rounds)
         yield Row(name=f"peer_{peer.name}_round_{name}", value=their_s, unit="s", floor=floor_s)
         yield Row(
-            name=f"hub_to_{peer.name}_round_{name}",
+            name=f"hub_to_{peer.name}_median_{name}",
             value=median(row["round_s"] for row in rounds),
             unit="s",
             floor=median(theirs["rounds"]),
-            target=TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None,
         )
         yield Row(
-            name=f"hub_to_{peer.name}_best_{name}",
+            name=f"hub_to_{peer.name}_round_{name}",
             value=our_s,
             unit="s",
             floor=their_s,
+            target=TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None,
         )
         yield Row(
             name=f"hub_to_{peer.name}_rss_{name}",

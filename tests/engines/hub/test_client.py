@@ -20,6 +20,7 @@ from hospitium.state.unfinished import (
     CHUNK_BYTES,
     MAX_CHUNK_BYTES,
     MIN_CHUNK_BYTES,
+    PROXY_CHUNK_BYTES,
     NotNextError,
 )
 from hospitium.wire.canonical import digest
@@ -181,7 +182,7 @@ def test_behind_a_proxy_that_refuses_large_bodies_pieces_are_halved_until_they_p
         monkeypatch.setattr(client._uploader, "send_missing", lambda *_, **o: sizes.append(o) or 1)
         (tmp_path / "next").write_bytes(b"n" * CHUNK_BYTES)
         client._uploader.send(tmp_path / "next", "b" * 64)
-        passing = {kib << 10} if kib else {CHUNK_BYTES, MAX_CHUNK_BYTES}
+        passing = {kib << 10} if kib else {CHUNK_BYTES, PROXY_CHUNK_BYTES}
         assert sizes[0]["chunk_bytes"] in passing
         client.close()
 
@@ -232,6 +233,23 @@ def test_larger_pieces_that_a_hub_refuses_are_sent_as_before_and_small_files_pro
         uploader.send(file, name * 64)
     assert hub.sizes == [3, *[CHUNK_BYTES, CHUNK_BYTES, 1] * 2]
     assert [text.split()[2] for text in hub.said] == ["4096", "2048"]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "variable", "expected"),
+    [
+        (None, "", MAX_CHUNK_BYTES),
+        ("http://proxy.test:3128", "", PROXY_CHUNK_BYTES),
+        (None, "http://proxy.test:3128", PROXY_CHUNK_BYTES),
+    ],
+)
+def test_through_a_proxy_pieces_stay_at_what_most_of_them_let_through(
+    running, monkeypatch, proxy, variable, expected
+):
+    monkeypatch.setenv("HTTPS_PROXY", variable)
+    client = client_of(running, proxy=proxy, chunk_bytes=CHUNK_BYTES)
+    assert client._uploader._fast_bytes == expected
+    client.close()
 
 
 def questions_of(client, monkeypatch):

@@ -17,7 +17,7 @@ import httpx
 
 from hospitium.engines.hub import hearing
 from hospitium.engines.hub.asking import Asker, StoppedError, error_of
-from hospitium.engines.hub.connection import Connection
+from hospitium.engines.hub.connection import Connection, is_behind_proxy
 from hospitium.engines.hub.downloading import Download
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.polling import PollLength
@@ -25,6 +25,7 @@ from hospitium.engines.hub.records import read_in_large_pieces
 from hospitium.engines.hub.requests import Question
 from hospitium.engines.hub.uploading import Uploader
 from hospitium.errors import HubError
+from hospitium.state.unfinished import MAX_CHUNK_BYTES, PROXY_CHUNK_BYTES
 from hospitium.wire.signing import SigningKey
 
 __all__ = ["Connection", "HubClient", "StoppedError", "Waiting"]
@@ -63,7 +64,11 @@ class HubClient:
     ) -> None:
         self._connection = connection
         self._asker = Asker(connection, key=key, stop=stop, log=log, pace=pace)
-        self._uploader = Uploader(self._asker, chunk_bytes=connection.chunk_bytes)
+        self._uploader = Uploader(
+            self._asker,
+            chunk_bytes=connection.chunk_bytes,
+            fast_bytes=PROXY_CHUNK_BYTES if is_behind_proxy(connection) else MAX_CHUNK_BYTES,
+        )
         self._polls = PollLength(log, stop=stop)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import math
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import getproxies
 
 import httpx
 
@@ -83,3 +84,8 @@ def open_http(connection: Connection) -> httpx.Client:
             "The address of the proxy cannot be used; expected http://host:port. Nothing was sent. "
             "The site's IT: give it with --proxy, or in HTTPS_PROXY."
         ) from error
+
+
+def is_behind_proxy(connection: Connection) -> bool:
+    """Whether requests go through a proxy: of the settings, or of the environment."""
+    return bool(connection.proxy or {"https", "all"} & getproxies().keys())

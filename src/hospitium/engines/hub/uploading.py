@@ -57,11 +57,15 @@ class Uploader:
     Args:
         asker: Makes the requests.
         chunk_bytes: Size of the pieces to begin with.
+        fast_bytes: Size of the pieces on a fast line.
     """
 
-    def __init__(self, asker: Asker, *, chunk_bytes: int) -> None:
+    def __init__(
+        self, asker: Asker, *, chunk_bytes: int, fast_bytes: int = MAX_CHUNK_BYTES
+    ) -> None:
         self._asker = asker
         self._first_bytes = chunk_bytes
+        self._fast_bytes = fast_bytes
         self._most_bytes: float = math.inf
         self._passed_bytes = MIN_CHUNK_BYTES
         self._is_through = True
@@ -132,7 +136,7 @@ class Uploader:
                 sent.add(index)
                 num_large += len(content) >= CHUNK_BYTES
         if time.monotonic() - begun < FAST_PIECE_S * num_large:
-            self._first_bytes = MAX_CHUNK_BYTES
+            self._first_bytes = self._fast_bytes
         return True
 
     def _passes(self, question: Question, content: bytes, upload_id: str, *, sha256: str) -> bool:
