@@ -1,10 +1,14 @@
 """What the cluster backend promises beyond the contract: outages, losses, rights, several hubs."""
 
 import asyncio
+import gc
 import hashlib
 import re
+import socket
 import ssl
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -75,6 +79,34 @@ def test_user_keys_are_written_as_the_tools_of_nats_write_them(tmp_path):
 def test_everything_is_kept_as_often_as_there_are_nodes_but_three_times_at_most():
     counts = [NatsSettings(urls=("nats://x",) * size).replicas for size in (1, 2, 3, 5)]
     assert counts == [1, 2, 3, 3]
+
+
+def test_servers_that_hang_up_leave_no_connection_behind(tmp_path):
+    # As servers do that are being killed. What nobody closed would be a warning, so a failure.
+    greeting = b'INFO {"version": "2.15.1", "max_payload": 8388608}\r\n'
+
+    def greet_once_then_hang_up(listener):
+        first, _ = listener.accept()
+        with first:
+            first.sendall(greeting)
+            while b"PING" not in first.recv(65536):
+                pass
+            first.sendall(b"PONG\r\n")
+        with suppress(OSError):  # closed by the test
+            while True:
+                listener.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=greet_once_then_hang_up, args=(listener,))
+        accepting.start()
+        settings = NatsSettings(
+            urls=(f"nats://127.0.0.1:{listener.getsockname()[1]}",), patience_s=1.0
+        )
+        with pytest.raises(HubError, match="did not answer in time"):
+            NatsBackend(settings, tmp_path)
+        gc.collect()
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
 
 
 # --- with a node ---------------------------------------------------------------------------------

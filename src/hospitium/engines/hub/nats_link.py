@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import nats
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.js.manager import JetStreamManager
 
@@ -37,6 +37,20 @@ CLOSE_S = 2.0
 
 _until: contextvars.ContextVar[float] = contextvars.ContextVar("until")
 _Found = TypeVar("_Found")
+
+
+class _TidyClient(Client):
+    """Closes a connection whose greeting failed; the library would only let go of it."""
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+            with suppress(TimeoutError, OSError):
+                await asyncio.wait_for(
+                    self._transport.wait_closed(),  # type: ignore[no-untyped-call]
+                    CLOSE_S,
+                )
+        await super()._connect_to_server(s)
 
 
 class Link:
@@ -183,7 +197,7 @@ class Link:
 
     async def _connect(self) -> Client:
         settings = self._settings
-        client = Client()
+        client = _TidyClient()
         more: dict[str, Any] = {"reconnect_time_wait": 0.2}  # typed as whole seconds
         if settings.key is not None:
             # The client's own way to NKeys needs two more packages; wire signs as well as they do.
