@@ -26,7 +26,7 @@ test: $(READY)
 
 test-ci: $(READY)
 	@.ci/install-servers || true
-	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 540 -m "ci and not slow and not gpu"
+	$(BIN)/python -m pytest -n 3 --dist worksteal --timeout 540 -m "ci and not slow and not gpu"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest --timeout 20000 -m "slow and not gpu"

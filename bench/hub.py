@@ -27,11 +27,11 @@ def rows(*, small: bool) -> Iterator[Row]:
     """Measure rounds after the first, which waits for sites to start; then memory."""
     for name, num_values, num_sites in ROUNDS:
         yield round_row(name, num_values // 100 if small else num_values, num_sites)
-    num_values = MODEL_VALUES // 100 if small else MODEL_VALUES
+    num_values, most_sites = (MODEL_VALUES // 100, 4) if small else (MODEL_VALUES, 16)
     least_mb = measure(num_sites=2, num_values=num_values, num_rounds=0)["peak_mb"]
     two_mb = measure(num_sites=2, num_values=num_values, num_rounds=2)["peak_mb"]
     yield Row(name="hub_rss_n2", value=two_mb, unit="MB", floor=least_mb, target=MOST_MB / least_mb)
-    many_mb = measure(num_sites=16, num_values=num_values, num_rounds=2)["peak_mb"]
+    many_mb = measure(num_sites=most_sites, num_values=num_values, num_rounds=2)["peak_mb"]
     flat = min(FLAT, MOST_MB / two_mb)
     yield Row(name="hub_rss_n16", value=many_mb, unit="MB", floor=two_mb, target=flat)
 
