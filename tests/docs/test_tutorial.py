@@ -33,9 +33,10 @@ def hospitium(folder, *words):
 def folder(tmp_path):
     """A reader's folder after steps 2 to 4."""
     shutil.copy(TUTORIAL / "own_model_plugin.py", tmp_path)
-    (tmp_path / "make_data.py").write_text(text_of("python", "write_phantoms"))
+    data = text_of("python", "write_phantoms").replace("num_subjects=60", "num_subjects=36")
+    (tmp_path / "make_data.py").write_text(data)
     (tmp_path / "sites.toml").write_text(text_of("toml", "[sites."))
-    plan = text_of("toml", "own-model").replace("count = 5", "count = 2")  # to be quick
+    plan = text_of("toml", "own-model").replace("count = 5", "count = 2")  # both to be quick
     (tmp_path / "own.toml").write_text(plan)
     subprocess.run([sys.executable, "make_data.py"], cwd=tmp_path, check=True, timeout=200)
     return tmp_path
