@@ -69,6 +69,10 @@ def test_an_installation_from_which_nothing_left_says_so(call, tmp_path):
     assert found.out == "0 departures; 0 without a receipt after 24 hours.\n"
 
 
+def test_a_coordinating_centre_is_not_told_that_nothing_left(centre):
+    assert "is a coordinating centre and no site" in centre("egress", "list").err
+
+
 def test_both_sides_show_verify_and_export_and_the_verifier_agrees(oslo, centre, tmp_path):
     assert "all 8 entries are unchanged and in order" in oslo("audit", "verify").out
     assert "round_closed" in centre("audit", "show", "--run", RUN).out

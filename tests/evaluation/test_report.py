@@ -194,6 +194,19 @@ def test_a_gap_in_a_curve_stays_a_gap() -> None:
     assert curve_plot(empty, rounds=[0], chosen=None, title="t", y_label="y") is None
 
 
+def test_a_long_curve_is_marked_at_round_numbers_and_at_its_end() -> None:
+    def marks(rounds: list[int]) -> list[str]:
+        series = {"all": [0.5] * len(rounds)}
+        plot = curve_plot(series, rounds=rounds, chosen=None, title="t", y_label="y")
+        assert plot is not None
+        return [tick.text for tick in plot.x_ticks]
+
+    assert marks(list(range(4))) == ["0", "1", "2", "3"]
+    assert marks(list(range(201))) == [str(number) for number in range(0, 201, 20)]
+    assert marks(list(range(106)))[-3:] == ["60", "80", "105"]
+    assert marks(list(range(0, 106, 7))) == ["0", "21", "42", "63", "77", "105"]
+
+
 def test_marks_of_a_forest_stand_in_order_within_the_frame() -> None:
     row = ("a", difference(0.9, 0.8, 0.95), {**difference(None), "reason": "one class only"})
     plot = forest_plot([row], title="t")

@@ -334,6 +334,11 @@ def test_custom_code_is_said_and_is_a_weakening():
     assert any("epsilon 8" in line for line in what_leaves(private))
 
 
+def test_what_leaves_names_the_canary_and_the_scores_after_the_last_round():
+    words = " ".join(what_leaves(Plan()))
+    assert "canary" in words and "after the last one of each model that may be chosen" in words
+
+
 def _seed(north, name="coordinator"):
     keys = north.coordinator.folder / "coordinator" / NAME / "keys"
     return bytes.fromhex(json.loads((keys / f"{name}.key").read_bytes())["seed"])

@@ -107,6 +107,18 @@ def test_the_canary_is_a_run_of_one_round_before_the_run_and_changes_no_bit(two,
 
 
 @pytest.mark.ci
+def test_the_canary_is_not_told_of_again_when_a_run_goes_on(two):
+    two.up()
+    plan = two.offer()
+    two.approve(plan, "bergen", "oslo")
+    two.attend("bergen", "oslo")
+    pause_before(two, plan, 3, has_canary=True)
+    set_wish(two.home.run("study"), "")
+    two.finished()
+    assert sum("canary: 2 of 2 sites answered" in str(event) for event in two.events) == 1
+
+
+@pytest.mark.ci
 def test_a_site_that_fails_the_canary_is_named_and_the_run_goes_on(tmp_path, pool):
     with Between(tmp_path, pool, site_ids=["bergen", "oslo", "turku"]) as three:
         three.up()
@@ -298,6 +310,7 @@ def test_a_run_that_is_stopped_ends_at_once_and_goes_on_to_the_same_bits(two, tm
     wish_for(two.home, "study", "stopped")
     wait_for(lambda: not is_locked(folder))
     assert show_run(two.home, "study")["status"] == "stopped"
+    assert any("study: stopped, as asked; go on by" in str(event) for event in two.events)
     two.attend("oslo")
     two.down()
     wish_for(two.home, "study", "")
@@ -318,7 +331,7 @@ def test_one_home_is_served_once(two):
     assert not is_served(two.home)
 
 
-def pause_before(machines, plan, round_number):
+def pause_before(machines, plan, round_number, **more):
     """Let a run wait before a round, and wait until it does."""
 
     def tell(event):
@@ -326,7 +339,7 @@ def pause_before(machines, plan, round_number):
             set_wish(machines.home.run("study"), "paused")
 
     machines.listeners.append(tell)
-    folder = machines.start(plan)
+    folder = machines.start(plan, **more)
     wait_for(lambda: wish_of(folder) == "paused" and not is_locked(folder))
 
 

@@ -148,7 +148,7 @@ def _note(event: Event) -> str:
     if event["kind"] != "round":
         return ""
     sites = "1 site" if event["num_sites"] == 1 else f"{event['num_sites']} sites"
-    auroc = "" if event["auroc"] is None else f", validation AUROC {event['auroc']:.3f}"
+    auroc = "" if event["auroc"] is None else f", validation AUROC before it {event['auroc']:.3f}"
     return f", {sites}{auroc}"
 
 

@@ -199,11 +199,12 @@ def _nice(low: float, high: float) -> tuple[float, float, list[tuple[float, str]
 
 
 def _some(rounds: Sequence[int]) -> list[int]:
-    """Return about ten of the rounds, the first and the last among them."""
-    step = max(1, math.ceil(len(rounds) / 11))
-    chosen = list(rounds[::step])
-    if chosen[-1] != rounds[-1]:
-        chosen[-1:] = (
-            [rounds[-1]] if rounds[-1] - chosen[-1] < step / 2 else [chosen[-1], rounds[-1]]
-        )
-    return chosen
+    """Return about ten of the rounds, those nearest to round numbers, and the last."""
+    if len(rounds) <= 11:
+        return list(rounds)
+    first, last = rounds[0], rounds[-1]
+    steps = (times * 10**power for power in range(10) for times in (1, 2, 5))
+    step = next(step for step in steps if last - first <= 10 * step)
+    wanted = range(first - first % step, last + 1, step)
+    near = {min(rounds, key=lambda number: abs(number - mark)) for mark in wanted}
+    return [*sorted(number for number in near if last - number > 0.6 * step), last]

@@ -108,6 +108,7 @@ def environment() -> Environment:
         "figure": _figure,
         "size": words.size,
         "duration": words.duration,
+        "moment": words.moment,
         "signed": words.signed,
         "counts": _counts,
     }

@@ -62,6 +62,6 @@ def summary(report: Mapping[str, Any]) -> str:
     )
     return (
         f"{trained}; it has {kind} of {figures['auroc']:.3f}{limits} on the {figures['n']} "
-        "validation cases of all sites. By such cases a model may be chosen, and its threshold is: "
-        "on others it may be a little lower."
+        "validation cases of all sites. The threshold was chosen by the same cases, and the model "
+        "may have been: on cases of other patients it may do a little worse."
     )

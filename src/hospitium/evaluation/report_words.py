@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 MARGIN = 0.01
@@ -185,6 +186,16 @@ def size(num_bytes: float | None) -> str:
         amount, units = amount / 1000, units[1:]
     is_round = amount >= 100 or units[0] == "B"
     return f"{amount:.0f} {units[0]}" if is_round else f"{amount:.1f} {units[0]}"
+
+
+def moment(text: str) -> str:
+    """Return a time of day in UTC as a person reads it.
+
+    Example:
+        >>> moment("2026-11-22T00:57:09+00:00")
+        '2026-11-22 00:57 UTC'
+    """
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def duration(seconds: float | None) -> str:

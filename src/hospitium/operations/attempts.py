@@ -79,7 +79,11 @@ def keep_trying(
             return True
         is_changed = _wait(pause_s, lambda: stop.is_set() or wish_of(folder), desk, folder, before)
         pause_s = first_pause_s if is_changed else min(2 * pause_s, LONGEST_PAUSE_S)
-    _tell_state(folder, {"state": wish_of(folder) or "interrupted"})
+    wish = wish_of(folder)
+    _tell_state(folder, {"state": wish or "interrupted"})
+    if wish:
+        text = f"{folder.name}: {wish}, as asked; go on by `hospitium run resume {folder.name}`"
+        say({"kind": "news", "text": text})
     return False
 
 
@@ -127,7 +131,7 @@ def _attempt(folder: Path, *, engines: Callable[[], OverTheHub], desk: Desk, say
 def _say_canary(folder: Path, say: Say) -> None:
     found = canary_result(folder)
     assert found is not None
-    if state_of(folder).get("canary_told"):
+    if state_of(folder).get("canary_told") or _num_closed(folder):
         return
     num = len(found["answered"])
     failed = "; ".join(f"{row['site_id']} ({row['reason']})" for row in found["left_out"])
@@ -193,6 +197,14 @@ def _is_finished(folder: Path) -> bool:
     ledger = open_ledger(folder)
     try:
         return ledger.is_finished
+    finally:
+        ledger.close()
+
+
+def _num_closed(folder: Path) -> int:
+    ledger = open_ledger(folder)
+    try:
+        return ledger.last_closed
     finally:
         ledger.close()
 

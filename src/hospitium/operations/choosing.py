@@ -34,7 +34,7 @@ def choose(ledger: RunLedger, algorithm: Algorithm, engine: Engine) -> Chosen:
         without += more
     score = score_of(plan)
     number, slot, chosen_sums = candidates[0]
-    reason = f"The plan says so: the params of the last round, {last}."
+    reason = f"The model is that of the last round, {last}, as the plan says."
     if plan.evaluation.choose == "best":
         number, slot, chosen_sums = max(
             candidates, key=lambda item: (_or_worst(score(item[2])), item[0])
@@ -49,7 +49,9 @@ def choose(ledger: RunLedger, algorithm: Algorithm, engine: Engine) -> Chosen:
         )
     elif plan.algorithm.ema > 0:
         number, slot, chosen_sums = candidates[-1]
-        reason = "The plan says so: the running average of the params after the last round."
+        reason = (
+            "The model is the running average of the params after the last round, as the plan says."
+        )
     return Chosen(
         round_number=number,
         slot=slot,

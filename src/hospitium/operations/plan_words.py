@@ -74,9 +74,11 @@ def what_leaves(plan: Plan) -> list[str]:
     )
     return [
         f"In each of {count} rounds: the change of the model's params, clipped ({bound}).",
-        f"In {scored} of them: scores on validation cases, as whole-number sums (counts and "
-        f"histograms), {_release(plan)}.",
+        f"In {scored} of them, and after the last one of each model that may be chosen: scores on "
+        f"validation cases, as whole-number sums (counts and histograms), {_release(plan)}.",
         "With each change: the number of training cases, of steps, and the seconds it took.",
+        "Before a run that begins with a canary, one round by itself to see that all sites answer: "
+        "the same once more; its change is part of no model.",
         seen,
         noise,
         "No image, no text, no name, no identifier and no path leaves.",

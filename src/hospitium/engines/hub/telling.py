@@ -25,7 +25,9 @@ class Telling:
 
     def begun(self, task: Task, approved: Approved, kept: Kept | None) -> None:
         """A task was taken up that the site has agreed to; its answer may be on disk already."""
-        self._name = f"{task.run_id}, round {task.round_number}"
+        is_over = task.round_number > approved.plan.rounds.count
+        when = "after the last round" if is_over else f"round {task.round_number}"
+        self._name = f"{task.run_id}, {when}"
         self._begun = time.monotonic()
         work, self._done = _WORK[task.purpose] if kept is None else _AGAIN
         self._say(f"{self._name}: a task came; {work.format(num_cases=approved.num_cases)}")
