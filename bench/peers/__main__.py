@@ -25,7 +25,7 @@ from bench.hub_coordinator import measure, write_certificates
 from bench.peers.environments import FLARE, FLOWER, Peer
 from bench.rows import Row, say
 
-NUM_ROUNDS = 8
+NUM_ROUNDS = 12
 CASES = {
     "flare": (("23m_n2", 23_000_000, 2), ("23m_n8", 23_000_000, 8), ("1m_n2", 1_000_000, 2)),
     "flower": (("23m_n2", 23_000_000, 2), ("23m_n8", 23_000_000, 8), ("1k_n2", 1_000, 2)),
