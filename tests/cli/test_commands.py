@@ -190,3 +190,12 @@ def test_the_installed_command_is_the_same(tmp_path):
     assert done.returncode == 2 and json.loads(done.stdout)["code"] == "E305"
     assert done.stderr == ""
     assert callable(main) and os.access(HOSPITIUM, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["audit"], ["coordinator"], ["egress"], ["phantoms"], ["plan"], ["run"],
+              ["site"], ["site", "data"]]
+)  # fmt: skip
+def test_help_tells_the_whole_sentence_of_each_command(call, words):
+    listed = call(*words, "--help").out.partition("Commands:\n")[2]
+    assert listed and "..." not in listed

@@ -9,10 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from hospitium.cli.groups import Group
 from hospitium.cli.output import print_json
 from hospitium.cli.site_words import AsJson, Federation, home_of, tell
 
-app = typer.Typer(help="The record of this side: show, verify, export.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="The record of this side: show, verify, export.", no_args_is_help=True
+)
 
 _BROKEN = 1
 Run = Annotated[

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from hospitium.cli.coordinator_up import offer, replica, up
+from hospitium.cli.groups import Group
 from hospitium.cli.output import Context, print_json
 
-app = typer.Typer(help="The coordinating centre's installation.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="The coordinating centre's installation.", no_args_is_help=True)
 
 Federation = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which federation, where there are several.")

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from hospitium.cli.groups import Group
 from hospitium.cli.output import print_json
 from hospitium.cli.site_words import AsJson, Federation, home_of, now
 
-app = typer.Typer(help="Everything that left this site: list, show.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Everything that left this site: list, show.", no_args_is_help=True
+)
 
 
 @app.command("list")

@@ -15,11 +15,13 @@ from hospitium import __version__
 from hospitium.cli import audit, coordinator, egress, phantoms, plan, run, site
 from hospitium.cli.demo import demo
 from hospitium.cli.doctor import doctor
+from hospitium.cli.groups import Group
 from hospitium.cli.output import Context, print_error, print_json
 from hospitium.errors import HospitiumError, InterruptedRunError
 
 app = typer.Typer(
     name="hospitium",
+    cls=Group,
     help="Hospitals train one medical-imaging model together, without sharing a single scan.",
     no_args_is_help=True,
     add_completion=False,

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from hospitium.cli.groups import Group
 from hospitium.cli.output import print_json, progress
 
-app = typer.Typer(help="Invented studies to try things with.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Invented studies to try things with.", no_args_is_help=True)
 
 
 @app.callback()

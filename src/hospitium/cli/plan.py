@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from hospitium.cli.groups import Group
 from hospitium.cli.output import print_json
 
-app = typer.Typer(help="What a federation agrees to run.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="What a federation agrees to run.", no_args_is_help=True)
 
 
 @app.command()

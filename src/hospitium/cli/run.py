@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from hospitium.cli.contributions import contribution
+from hospitium.cli.groups import Group
 from hospitium.cli.output import Context, command_line, print_json, progress
 from hospitium.cli.run_review import review
 
-app = typer.Typer(help="Executions of a plan.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Executions of a plan.", no_args_is_help=True)
 app.command()(review)
 app.command()(contribution)
 

@@ -11,6 +11,7 @@ import typer
 
 from hospitium.cli import site_agent, site_member, site_plans
 from hospitium.cli.contributions import site_contribution
+from hospitium.cli.groups import Group
 from hospitium.cli.output import print_json, progress
 from hospitium.cli.site_checks import check, fingerprint
 from hospitium.cli.site_pacs import fetch, probe
@@ -19,8 +20,10 @@ from hospitium.cli.site_words import AsJson, NameOrPath, home_of
 if TYPE_CHECKING:
     from hospitium.operations.site_data import DataSet
 
-app = typer.Typer(help="A hospital's own installation.", no_args_is_help=True)
-data = typer.Typer(help="A hospital's own data, before anything is trained.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="A hospital's own installation.", no_args_is_help=True)
+data = typer.Typer(
+    cls=Group, help="A hospital's own data, before anything is trained.", no_args_is_help=True
+)
 app.add_typer(data, name="data")
 data.command()(probe)
 data.command()(fetch)
