@@ -1,10 +1,10 @@
 """``python -m bench.peers [--only PEER] [--small]``: rounds of peers beside ours, as JSON lines.
 
 In ``hub_to_*`` rows the value is ours and the floor the peer's, taken one after the other in the
-same run, so that ``ratio`` is ours / theirs. ``hub_to_*_round_*`` is the median round of each, for
-which the bars are: a run costs the sum of its rounds, and a peer's depend on how the intervals meet
-at which its parts look for work. ``hub_to_*_quickest_*`` is the quickest of each; ``peer_*`` rows
-hold the peer's beside the socket floor.
+same run, so that ``ratio`` is ours / theirs. ``hub_to_*_round_*`` is the median round of each: a
+run costs the sum of its rounds, and a peer's depend on how the intervals meet at which its parts
+look for work. ``hub_to_*_quickest_*`` is the quickest of each, with the same bars. ``peer_*`` rows
+hold the peer's quickest beside the socket floor.
 Nothing is measured at a site but what it costs to be asked and to answer: no local work.
 """
 
@@ -63,13 +63,20 @@ def _rows(peer: Peer, *, small: bool) -> Iterator[Row]:
         their_s, our_s = min(theirs["rounds"]), min(row["round_s"] for row in rounds)
         floor_s = min(row["floor_s"] for row in rounds)
         yield Row(name=f"peer_{peer.name}_round_{name}", value=their_s, unit="s", floor=floor_s)
-        yield Row(name=f"hub_to_{peer.name}_quickest_{name}", value=our_s, unit="s", floor=their_s)
+        target = TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None
+        yield Row(
+            name=f"hub_to_{peer.name}_quickest_{name}",
+            value=our_s,
+            unit="s",
+            floor=their_s,
+            target=target,
+        )
         yield Row(
             name=f"hub_to_{peer.name}_round_{name}",
             value=median(row["round_s"] for row in rounds),
             unit="s",
             floor=median(theirs["rounds"]),
-            target=TARGETS.get((peer.name, num_sites)) if name.startswith("23m") else None,
+            target=target,
         )
         yield Row(
             name=f"hub_to_{peer.name}_rss_{name}",
