@@ -24,7 +24,10 @@ FLAT = 1.15
 
 
 def rows(*, small: bool) -> Iterator[Row]:
-    """Measure rounds after the first, which waits for sites to start; then memory."""
+    """Measure rounds after the first, which waits for sites to start; then memory.
+
+    ``small`` keeps the names: a hundredth of the params, and four sites in the place of sixteen.
+    """
     for name, num_values, num_sites in ROUNDS:
         yield round_row(name, num_values // 100 if small else num_values, num_sites)
     num_values, most_sites = (MODEL_VALUES // 100, 4) if small else (MODEL_VALUES, 16)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -194,19 +194,13 @@ def _waiting_for(folder: Path, desk: Desk) -> list[dict[str, str]]:
 
 
 def _is_finished(folder: Path) -> bool:
-    ledger = open_ledger(folder)
-    try:
+    with closing(open_ledger(folder)) as ledger:
         return ledger.is_finished
-    finally:
-        ledger.close()
 
 
 def _num_closed(folder: Path) -> int:
-    ledger = open_ledger(folder)
-    try:
+    with closing(open_ledger(folder)) as ledger:
         return ledger.last_closed
-    finally:
-        ledger.close()
 
 
 def _tell_state(folder: Path, fields: Mapping[str, Any]) -> None:

@@ -195,6 +195,20 @@ def rotate(home: Home, federation: str, *, purpose: Purpose, out: Path) -> dict[
     return {"federation": federation, "purpose": purpose, "path": str(out)}
 
 
+def require_no_centre(home: Home) -> None:
+    """Refuse an installation that began federations, for a command about a site.
+
+    Raises:
+        UsageError: It is a coordinating centre.
+    """
+    if federations(home):
+        raise UsageError(
+            "This installation is a coordinating centre and no site: it asked to join nowhere. "
+            "Nothing was done. Commands about a site are given at the site; the centre's own "
+            "records are those of its runs: name one with --run."
+        )
+
+
 def joined(home: Home, federation: str | None) -> Membership:
     """Return this site's place in a federation; the only one where none is named.
 
@@ -204,12 +218,8 @@ def joined(home: Home, federation: str | None) -> Membership:
     known = {place.settings.federation: place for place in memberships(home.folder)}
     if federation is None and len(known) == 1:
         return next(iter(known.values()))
-    if not known and federations(home):
-        raise UsageError(
-            "This installation is a coordinating centre and no site: it asked to join nowhere. "
-            "Nothing was done. Commands about a site are given at the site; the centre's own "
-            "records are those of its runs: name one with --run."
-        )
+    if not known:
+        require_no_centre(home)
     if federation is None or federation not in known:
         raise UsageError(
             f"Which federation? This site ({home.folder}) asked to join: "

@@ -11,8 +11,7 @@ from typing import Any
 
 from hospitium.engines.hub.transport import WORK
 from hospitium.errors import HubError, UsageError
-from hospitium.operations.desks import federations
-from hospitium.operations.enrolment import joined
+from hospitium.operations.enrolment import joined, require_no_centre
 from hospitium.site.departures import LOG, Departures, Recorded
 from hospitium.site.egress import DRY_RUN
 from hospitium.site.membership import memberships
@@ -120,10 +119,11 @@ def _records(home: Home, federation: str | None) -> Iterator[tuple[str, Departur
     if federation is not None:
         yield _one(home, federation)
         return
-    if not (home.folder / "site" / LOG).exists() and federations(home):
-        joined(home, None)  # refuses: this is a coordinating centre
-    yield OWN, Departures(home.folder / "site" / LOG)
-    for place in memberships(home.folder):
+    own, places = home.folder / "site" / LOG, memberships(home.folder)
+    if not places and not own.exists():
+        require_no_centre(home)
+    yield OWN, Departures(own)
+    for place in places:
         yield place.settings.federation, departures_of(place)
 
 
