@@ -53,7 +53,7 @@ def answer_request(request: bytes) -> bytes:
             replace(update, num_steps=1),
             task=task,
             outbox=Path(fields["outbox"]),
-            sync=not fields.get("is_sealed", False),
+            is_sealed=fields.get("is_sealed", False),
         )
     with (Path(fields["folder"]) / TIMES).open("a") as file:
         file.write(json.dumps(watch.intervals) + "\n")

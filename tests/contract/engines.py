@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,11 +24,13 @@ from hospitium.engines.hub import answers, site_work
 from hospitium.engines.hub.site_loop import Approved
 from hospitium.engines.in_process import InProcess, LocalSite
 from hospitium.engines.workers import WorkerPool
+from hospitium.errors import UpdateError
 from hospitium.plan import Plan
 from hospitium.state.store import Store
 from hospitium.testing.fakes import DirectEngine
 from hospitium.types import Answer, Engine, Task, Update
-from hospitium.wire.sealing import seal
+from hospitium.wire.canonical import digest
+from hospitium.wire.envelope import binding_of, decode_update, with_blob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,8 @@ def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
 
     lies = [
         patch.object(site_work, "inspect", _inspect_nothing),
-        patch.object(answers, "seal", _seal_anything),
+        patch.object(answers, "binding_of", _bound_to_anything),
+        patch.object(answers, "with_blob", _with_what_is_promised),
     ]
     for lie in lies:
         lie.start()
@@ -119,9 +123,19 @@ def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: 
     )
 
 
-def _seal_anything(source: Any, target: Any, *, content_sha256: str, **rest: Any) -> str:
-    """Seal whatever there is, whatever was promised of it."""
-    return seal(source, target, **rest)
+def _bound_to_anything(envelope: bytes) -> str:
+    """Seal whatever there is, for whatever it says."""
+    with suppress(UpdateError):
+        return binding_of(envelope)
+    return digest(envelope)
+
+
+def _with_what_is_promised(envelope: bytes, blob_digest: str) -> bytes:
+    """Leave an envelope as it is, but for one that names no file yet."""
+    with suppress(UpdateError):
+        if not decode_update(envelope)[1]:
+            return with_blob(envelope, blob_digest)
+    return envelope
 
 
 @cache

@@ -14,7 +14,7 @@ import acts
 from acts import Scene, Sent
 
 from hospitium.engines.site_worker import public_words
-from hospitium.site.egress import prepare
+from hospitium.site.egress import prepare, unsealed_path
 from hospitium.wire import blob
 from hospitium.wire.envelope import decode_task
 
@@ -32,14 +32,16 @@ def handle(request: bytes) -> bytes:
 def _act(fields: Mapping[str, Any]) -> str:
     task = decode_task(base64.b64decode(fields["task"]), params=blob.read(Path(fields["params"])))
     folder, outbox = Path(fields["folder"]), Path(fields["outbox"])
+    is_sealed = fields.get("is_sealed", False)
     act = getattr(acts, (folder / "act").read_text())
     done = act(Scene(task=task, site_id=fields["site_id"], place=folder.parent))
     if isinstance(done, Sent):
         outbox.mkdir(parents=True, exist_ok=True)
         if done.file is not None:
-            (outbox / f"{done.digest}.safetensors").write_bytes(done.file)
+            own = outbox / f"{done.digest}.safetensors"
+            (unsealed_path(outbox, task) if is_sealed else own).write_bytes(done.file)
         return base64.b64encode(done.envelope).decode()
-    envelope, _ = prepare(done, task=task, outbox=outbox)
+    envelope, _ = prepare(done, task=task, outbox=outbox, is_sealed=is_sealed)
     return base64.b64encode(envelope).decode()
 
 

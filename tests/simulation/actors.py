@@ -229,30 +229,29 @@ class Pool:
             self._process.machine.point("after training")
             if kind := self._stage.liars.get(name):
                 reply = lies.told(kind, reply, json.loads(request))
-            self._remember(reply, Path(json.loads(request)["outbox"]))
+            self._remember(reply, lies.written(json.loads(request)))
             future.set_result(reply)
 
         here.spawn(self._process, work, "train")
         return future
 
-    def _remember(self, reply: bytes, outbox: Path) -> None:
+    def _remember(self, reply: bytes, file: Path | None) -> None:
         """Note the change that a site made: what it may truly send."""
         self._stage.trained += 1
         fields = json.loads(reply)
         if "envelope" not in fields:
             return
         with suppress(HospitiumError):
-            update, digest = decode_update(base64.b64decode(fields["envelope"]))
-            if digest:
-                note(self._stage, self._process.name, update, digest, outbox)
+            update, _ = decode_update(base64.b64decode(fields["envelope"]))
+            if file is not None:
+                note(self._stage, self._process.name, update, file)
 
 
-def note(stage: Stage, site_id: str, update: Any, digest: str, outbox: Path) -> None:
+def note(stage: Stage, site_id: str, update: Any, file: Path) -> None:
     """Remember a change by the site that made it."""
     place = (site_id, update.round_number, update.base_digest)
-    stage.made.setdefault(place, {})[digest] = {
-        name: array.copy() for name, array in blob.read(outbox / f"{digest}.safetensors").items()
-    }
+    made = {name: array.copy() for name, array in blob.read(file).items()}
+    stage.made.setdefault(place, {})[blob.digest_of(made)] = made
 
 
 def no_lock(folder: Path) -> Any:

@@ -21,7 +21,7 @@ from hospitium.errors import HospitiumError
 from hospitium.site.membership import Membership, membership
 from hospitium.types import Update
 from hospitium.wire import blob, sealing
-from hospitium.wire.envelope import decode_update, encode_update
+from hospitium.wire.envelope import binding_of, decode_update, encode_update
 from hospitium.wire.signing import SigningKey, VerifyKey
 
 
@@ -73,7 +73,7 @@ def _hand_in(
     with path.open("wb") as file:
         blob.write(file, delta)
     if update.site_id == process.name:
-        actors.note(stage, process.name, update, path.stem, folder)
+        actors.note(stage, process.name, update, path)
     content = encode_update(update, blob_digest=path.stem)
     sealed = _sealed(path, run_key, content)
     other = replace(reply, content=content, sealed=sealed.name if run_key else "")
@@ -84,5 +84,5 @@ def _hand_in(
 def _sealed(path: Path, run_key: str, content: bytes) -> Path:
     target = path.with_suffix(".second")
     with path.open("rb") as source, target.open("wb") as file:
-        digest = sealing.seal(source, file, run_key=run_key, envelope=content)
+        digest, _ = sealing.seal(source, file, run_key=run_key, binding=binding_of(content))
     return target.rename(path.with_name(digest))

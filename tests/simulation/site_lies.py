@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from hospitium.site.egress import unsealed_path
 from hospitium.types import Update
 from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json
-from hospitium.wire.envelope import decode_update, encode_update
+from hospitium.wire.envelope import decode_task, decode_update, encode_update
 
 
 def _scaled(update: Update, factor: float) -> Update:
@@ -52,6 +53,13 @@ ACCEPTABLE = ("sign flipped", "second", "impersonate")
 """Lies that no check of one update can find, or that leave the first answer as it is."""
 
 
+def written(request: Mapping[str, Any]) -> Path | None:
+    """Return the file of the change that the training process wrote, as the agent seals it next."""
+    task = decode_task(base64.b64decode(request["task"]), params={})
+    path = unsealed_path(Path(request["outbox"]), task)
+    return path if task.purpose == "train" and path.is_file() else None
+
+
 def told(kind: str, reply: bytes, request: Mapping[str, Any]) -> bytes:
     """Return a reply of the training process with a lie in it."""
     if kind not in LIES:
@@ -59,16 +67,14 @@ def told(kind: str, reply: bytes, request: Mapping[str, Any]) -> bytes:
     fields = json.loads(reply)
     if "envelope" not in fields:
         return reply
-    update, digest = decode_update(base64.b64decode(fields["envelope"]))
-    outbox = Path(request["outbox"])
-    if digest:
-        path = outbox / f"{digest}.safetensors"
+    update, _ = decode_update(base64.b64decode(fields["envelope"]))
+    path = written(request)
+    if path is not None:
         read = {name: array.copy() for name, array in blob.read(path).items()}
         update = replace(update, delta=read)
     false = LIES[kind](update)
-    if digest:
-        digest = blob.digest_of(false.delta)
-        with (outbox / f"{digest}.safetensors").open("wb") as file:
+    if path is not None:
+        with path.open("wb") as file:
             blob.write(file, false.delta)
-    envelope = encode_update(replace(false, path=None), blob_digest=digest)
+    envelope = encode_update(replace(false, path=None), blob_digest="")
     return canonical_json({"envelope": base64.b64encode(envelope).decode()})

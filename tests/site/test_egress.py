@@ -10,7 +10,7 @@ from hospitium.evaluation.score_sums import layout
 from hospitium.plan import Plan
 from hospitium.site.agent import answer
 from hospitium.site.departures import MAX_KEPT_BYTES, Departures
-from hospitium.site.egress import Egress, inspect, prepare
+from hospitium.site.egress import Egress, inspect, prepare, unsealed_path
 from hospitium.site.leaving import Departure, facts_of, words_of
 from hospitium.site.public_words import OTHER
 from hospitium.state import durable
@@ -46,14 +46,25 @@ def test_what_leaves_is_an_envelope_and_one_file_named_by_its_digest(update, tas
         np.testing.assert_array_equal(array, update.delta[name])
 
 
-@pytest.mark.parametrize("sync", [True, False])
+@pytest.mark.parametrize("is_sealed", [False, True])
 def test_a_file_is_synced_unless_a_sealed_one_is_kept_instead(
-    update, task, tmp_path, monkeypatch, sync
+    update, task, tmp_path, monkeypatch, is_sealed
 ):
     synced, fsync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(fsync(descriptor)))
-    prepare(update, task=task, outbox=tmp_path / "outbox", sync=sync)
-    assert len(synced) == int(sync)
+    prepare(update, task=task, outbox=tmp_path / "outbox", is_sealed=is_sealed)
+    assert len(synced) == int(not is_sealed)
+
+
+def test_what_is_sealed_next_is_named_by_the_task_and_its_digest_is_left_to_whoever_seals_it(
+    update, task, tmp_path
+):
+    outbox = tmp_path / "outbox"
+    envelope, path = prepare(update, task=task, outbox=outbox, is_sealed=True)
+    assert decode_update(envelope)[1] == "" and path == unsealed_path(outbox, task)
+    assert blob.file_digest(path) == blob.digest_of(update.delta)
+    assert prepare(update, task=task, outbox=outbox, is_sealed=True) == (envelope, path)
+    assert list(outbox.iterdir()) == [path]
 
 
 def test_nothing_but_the_file_is_left_in_the_outbox(update, task, write, tmp_path):
@@ -107,8 +118,9 @@ def test_the_path_of_a_file_never_leaves(update, task, write):
 # --- what the site's service lets through of it --------------------------------------------------
 
 
-def inspected(envelope, file, task, update):
-    return inspect(envelope, file, task=task, site_id=update.site_id, num_cases=update.num_cases)
+def inspected(envelope, file, task, update, **options):
+    whose = {"site_id": update.site_id, "num_cases": update.num_cases}
+    return inspect(envelope, file, task=task, **whose, **options)
 
 
 def test_what_was_prepared_is_let_through_with_and_without_a_file(update, task, write):
@@ -119,6 +131,18 @@ def test_what_was_prepared_is_let_through_with_and_without_a_file(update, task, 
     score = replace(task, purpose="score")
     envelope, file = write(replace(update, delta={}), score)
     assert file is None and inspected(envelope, file, score, update).sums == update.sums
+
+
+def test_what_is_sealed_next_names_no_file_yet_and_has_one(update, task, write, tmp_path):
+    score = replace(task, purpose="score")
+    named, _ = write(update, task)
+    envelope, file = prepare(update, task=task, outbox=tmp_path / "outbox", is_sealed=True)
+    assert inspected(envelope, file, task, update, is_sealed=True).sums == update.sums
+    for bad in ((named, file, task), (envelope, None, task), (envelope, file, score)):
+        with pytest.raises(SiteError, match="a file too many"):
+            inspected(*bad, update, is_sealed=True)
+    with pytest.raises(SiteError, match="a file too many"):
+        inspected(envelope, file, task, update)
 
 
 @pytest.mark.parametrize(

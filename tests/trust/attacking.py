@@ -23,7 +23,7 @@ from hospitium.types import Seat, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.blob import blocks_of
 from hospitium.wire.canonical import digest
-from hospitium.wire.envelope import decode_task, encode_update
+from hospitium.wire.envelope import binding_of, decode_task, encode_update
 from hospitium.wire.sealing import seal
 from hospitium.wire.signing import SigningKey
 
@@ -70,7 +70,7 @@ class Answering:
 
     def sealed(self, content: bytes) -> bytes:
         out = io.BytesIO()
-        seal(io.BytesIO(self.file), out, run_key=self.run_key, envelope=content)
+        seal(io.BytesIO(self.file), out, run_key=self.run_key, binding=binding_of(content))
         return out.getvalue()
 
 

@@ -314,13 +314,13 @@ def test_encryption_without_a_mac():
     """NVFlare#5158: each byte of a sealed file and of its statement is bound."""
     key, envelope = RunKey.from_bytes(b"k" * 32), b"what it is for"
     out = io.BytesIO()
-    seal(io.BytesIO(b"a change"), out, run_key=key.public, envelope=envelope)
+    seal(io.BytesIO(b"a change"), out, run_key=key.public, binding=digest(envelope))
     whole = out.getvalue()
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 0x10
         with pytest.raises(UpdateError):
-            open_sealed(io.BytesIO(bytes(changed)), key=key, envelope_digest=digest(envelope))
+            open_sealed(io.BytesIO(bytes(changed)), key=key, binding=digest(envelope))
 
 
 def test_oversize_found_late_and_frames_of_any_length(tmp_path):

@@ -85,7 +85,7 @@ def test_a_seed_folded_to_32_bits(monkeypatch):
     run_key, seen = RunKey.generate(), set()
     for _ in range(50):
         out = io.BytesIO()
-        seal(io.BytesIO(b"the same"), out, run_key=run_key.public, envelope=b"e")
+        seal(io.BytesIO(b"the same"), out, run_key=run_key.public, binding=digest(b"e"))
         seen.add(out.getvalue()[-24:])
     assert sizes == [32] * 50 and len(seen) == 50
 

@@ -26,6 +26,7 @@ from hospitium.wire.sealing import (
 
 KEY, OTHER = RunKey.from_bytes(b"k" * 32), RunKey.from_bytes(b"o" * 32)
 ENVELOPE = b'{"round_number":3,"run_id":"r","site_id":"oslo"}'
+BINDING = digest(ENVELOPE)
 SEALED_FRAME = FRAME_BYTES + TAG_BYTES
 SIZES = st.one_of(
     st.integers(0, 300),
@@ -40,13 +41,13 @@ def content_of(size):
 
 def sealed(content, *, key=KEY, envelope=ENVELOPE):
     target = io.BytesIO()
-    sha256 = seal(io.BytesIO(content), target, run_key=key.public, envelope=envelope)
-    assert sha256 == hashlib.sha256(target.getvalue()).hexdigest()
+    digests = seal(io.BytesIO(content), target, run_key=key.public, binding=digest(envelope))
+    assert digests == tuple(hashlib.sha256(of).hexdigest() for of in (target.getvalue(), content))
     return target.getvalue()
 
 
 def opened(data, *, key=KEY, envelope=ENVELOPE):
-    content, sha256 = open_sealed(io.BytesIO(data), key=key, envelope_digest=digest(envelope))
+    content, sha256 = open_sealed(io.BytesIO(data), key=key, binding=digest(envelope))
     assert content.readonly and sha256 == hashlib.sha256(content).hexdigest()
     return bytes(content)
 
@@ -163,7 +164,7 @@ def test_what_was_never_sealed_is_refused(data):
 def test_nothing_is_sealed_to_what_is_no_key(text):
     target = io.BytesIO()
     with pytest.raises(UpdateError) as caught:
-        seal(io.BytesIO(b"x"), target, run_key=text, envelope=ENVELOPE)
+        seal(io.BytesIO(b"x"), target, run_key=text, binding=BINDING)
     assert caught.value.reason == "fields"
     assert target.getvalue() == b""
 
@@ -175,8 +176,8 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused():
             return super().readinto(room)
 
     for act in (
-        lambda: seal(Shrinking(b"x" * 99), io.BytesIO(), run_key=KEY.public, envelope=ENVELOPE),
-        lambda: open_sealed(Shrinking(ONE), key=KEY, envelope_digest=digest(ENVELOPE)),
+        lambda: seal(Shrinking(b"x" * 99), io.BytesIO(), run_key=KEY.public, binding=BINDING),
+        lambda: open_sealed(Shrinking(ONE), key=KEY, binding=BINDING),
     ):
         with pytest.raises(UpdateError):
             act()
@@ -189,10 +190,10 @@ def test_memory_does_not_grow_with_the_file_but_by_what_is_opened(tmp_path):
     tracemalloc.start()
     try:
         with plain.open("rb") as source, hidden.open("wb") as target:
-            seal(source, target, run_key=KEY.public, envelope=ENVELOPE)
+            seal(source, target, run_key=KEY.public, binding=BINDING)
         assert tracemalloc.get_traced_memory()[1] < 4 * FRAME_BYTES
         with hidden.open("rb") as source:
-            content, _ = open_sealed(source, key=KEY, envelope_digest=digest(ENVELOPE))
+            content, _ = open_sealed(source, key=KEY, binding=BINDING)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

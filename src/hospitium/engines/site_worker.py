@@ -88,7 +88,7 @@ def _answer(fields: dict[str, Any], folder: Path) -> str:
         update,
         task=task,
         outbox=Path(fields["outbox"]),
-        sync=not fields.get("is_sealed", False),
+        is_sealed=fields.get("is_sealed", False),
     )
     return base64.b64encode(envelope).decode()
 

@@ -55,7 +55,7 @@ SUM_NAMES = re.compile(
 
 
 def prepare(
-    update: Update, *, task: Task, outbox: Path, sync: bool = True
+    update: Update, *, task: Task, outbox: Path, is_sealed: bool = False
 ) -> tuple[bytes, Path | None]:
     """Check an update against what may leave and write its bytes; for the process that trains.
 
@@ -63,7 +63,9 @@ def prepare(
         update: What is to leave.
         task: What it answers.
         outbox: Folder for the file of the change, which is named by its digest.
-        sync: False where the file is sealed at once, and the sealed one synced and kept instead.
+        is_sealed: Whether the agent seals the file at once. It is neither synced nor hashed then,
+            is named by the task (`unsealed_path`), and the envelope names no digest: whoever seals
+            it writes that in.
 
     Returns:
         The envelope, and the file of the change (None for a score).
@@ -77,8 +79,16 @@ def prepare(
     _require(_may_leave(update.sums), "a metric sum that is not on its list")
     is_bounded = l2_norm(update.delta) <= task.max_norm * NORM_TOLERANCE
     _require(is_bounded, "an update above the bound that the task sets")
-    path, digest = (None, "") if not update.delta else _write(update.delta, outbox, sync=sync)
+    path, digest = None, ""
+    if update.delta:
+        unsealed = unsealed_path(outbox, task) if is_sealed else None
+        path, digest = _write(update.delta, outbox, unsealed=unsealed)
     return encode_update(replace(update, path=None), blob_digest=digest), path
+
+
+def unsealed_path(outbox: Path, task: Task) -> Path:
+    """Return where the change that answers a task lies until it is sealed."""
+    return outbox / f"{task.run_id}.{task.round_number}.unsealed"
 
 
 def spares_of(outbox: Path) -> Spares:
@@ -87,16 +97,23 @@ def spares_of(outbox: Path) -> Spares:
 
 
 def inspect(
-    envelope: bytes, file: Path | None, *, task: Task, site_id: str, num_cases: int
+    envelope: bytes,
+    file: Path | None,
+    *,
+    task: Task,
+    site_id: str,
+    num_cases: int,
+    is_sealed: bool = False,
 ) -> Update:
     """Check what the process that trains has written, before it is recorded; return it.
 
     Args:
         envelope: What it says.
-        file: The file that the envelope names.
+        file: The file of the change; None where there is none.
         task: What it answers, with its params.
         site_id: What this site is called.
         num_cases: With how many cases it takes part.
+        is_sealed: Whether the file is sealed next; the envelope names no digest then.
 
     Raises:
         SiteError: It is not what `prepare` writes for this task: it does not leave.
@@ -117,8 +134,9 @@ def inspect(
         num_cases=num_cases,
     )
     _require(update == expected, "an answer to something else than the task")
+    has_file = file is not None
     _require(
-        (file is not None) == bool(digest) == (task.purpose == "train"),
+        has_file == (task.purpose == "train") and bool(digest) == (has_file and not is_sealed),
         "a file too many or too few",
     )
     _require(_may_leave(update.sums), "a metric sum that is not on its list")
@@ -291,16 +309,20 @@ def _is_listed(name: str, values: Sequence[int]) -> bool:
     return len(values) == lengths.get(name.split(".")[0], 1)
 
 
-def _write(delta: Params, outbox: Path, *, sync: bool) -> tuple[Path, str]:
-    """Write a change to the outbox under the name of its digest."""
+def _write(delta: Params, outbox: Path, *, unsealed: Path | None) -> tuple[Path, str]:
+    """Write a change to the outbox: durably under the name of its digest, or as it is sealed next.
+
+    The digest of what is sealed next is "": it is hashed when it is sealed.
+    """
     outbox.mkdir(parents=True, exist_ok=True)
-    temporary = outbox / f".{os.getpid()}.part"
+    temporary, digest = outbox / f".{os.getpid()}.part", ""
     has_old_bytes = spares_of(outbox).take(temporary)
     with temporary.open("r+b" if has_old_bytes else "wb") as file:
-        digest = blob.write(file, delta)
+        if unsealed:
+            file.writelines(blob.blocks_of(delta))
+        else:
+            digest = blob.write(file, delta)
         file.truncate()
-        if sync:
+        if not unsealed:
             os.fsync(file.fileno())
-    path = outbox / f"{digest}.safetensors"
-    temporary.replace(path)
-    return path, digest
+    return temporary.replace(unsealed or outbox / f"{digest}.safetensors"), digest

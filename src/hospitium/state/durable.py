@@ -13,9 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from hospitium.errors import StorageError
+
+_Result = TypeVar("_Result")
 
 on_write_point: Callable[[str], None] | None = None
 """Called with the name of each write point that is passed; set by tests only."""
@@ -29,11 +31,11 @@ def write_point(name: str) -> None:
 
 def write_atomically(
     path: Path,
-    write: Callable[[BinaryIO], str],
+    write: Callable[[BinaryIO], _Result],
     *,
     sync: bool = True,
     take: Callable[[Path], bool] | None = None,
-) -> str:
+) -> _Result:
     """Write a whole file or none of it: temporary name, fsync, rename, fsync of the folder.
 
     Args:

@@ -1,7 +1,8 @@
 """Params on disk under the SHA-256 of their bytes: never changed, only added or deleted.
 
-Params that a site sealed are kept as they came, ``DIGEST.ENVELOPE_DIGEST.sealed``, and opened each
-time they are read: what is in them is on no disk of the coordinator.
+Params that a site sealed are kept as they came, ``DIGEST.BINDING.sealed`` (the digest of what is in
+them, and what they are bound to), and opened each time they are read: what is in them is on no disk
+of the coordinator.
 """
 
 from __future__ import annotations
@@ -157,9 +158,8 @@ class Store:
             )
         try:
             with path.open("rb") as file:
-                content, found = open_sealed(
-                    file, key=self._run_key, envelope_digest=path.name.split(".")[1]
-                )
+                binding = path.name.split(".")[1]
+                content, found = open_sealed(file, key=self._run_key, binding=binding)
         except UpdateError as error:
             raise _damaged(path, found=error.reason, expected=digest) from error
         if found != digest:

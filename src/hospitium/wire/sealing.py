@@ -4,10 +4,11 @@ A fresh content key is wrapped to the run's public key with HPKE (RFC 9180, base
 HKDF-SHA256), HKDF-SHA256, AES-256-GCM). The content follows in frames of 1 MiB, each AES-256-GCM
 under that key. A frame's nonce holds its number and whether it is the last one, so that no frame
 can be left out, doubled or moved, and nothing can be cut off or put at the end. Wrapping and frames
-are bound to *what it is for*: the digest of the update's envelope, which names run, round and site.
+are bound to *what it is for*: the update's envelope, which names run, round and site, without the
+digest of the content (`wire.envelope.binding_of`): that is known only when all has been sealed.
 
-Sealing says nothing of who sealed: that is said by the signed statement, which names the digest of
-the sealed file.
+Sealing says nothing of who sealed: that is said by the signed statement, which names the digests of
+the sealed file and of what is in it.
 """
 
 from __future__ import annotations
@@ -103,11 +104,12 @@ def seal(
     target: BinaryIO,
     *,
     run_key: str,
-    envelope: bytes,
-    content_sha256: str | None = None,
+    binding: str,
     running: RunningDigest | None = None,
-) -> str:
-    """Write a sealed copy of a file, and return its SHA-256; memory does not grow with its size.
+) -> tuple[str, str]:
+    """Write a sealed copy of a file; return its SHA-256, and that of the content.
+
+    Memory does not grow with the size.
 
     The same content gives other bytes each time: seal once, keep the file, and send that.
 
@@ -115,15 +117,14 @@ def seal(
         source: The content, open for reading and seekable.
         target: An open file; making it durable is the caller's part.
         run_key: The run's public key, hexadecimal.
-        envelope: The update's envelope, without which nobody can open the file.
-        content_sha256: What the bytes that are sealed must have; None where nobody said.
+        binding: SHA-256, hexadecimal, of what it is for: without it nobody can open the file.
         running: Is given all that is written, where somebody wants its digest on the way too.
 
     Raises:
-        UpdateError: The run's key is none (``fields``); nothing was written. Or the content has
-            another SHA-256 (``blob_digest``); what was written is to be thrown away.
+        UpdateError: The run's key is none (``fields``); nothing was written. Or the content became
+            shorter meanwhile (``blob_digest``); what was written is to be thrown away.
     """
-    bound, content_key = hashlib.sha256(envelope).digest(), os.urandom(_KEY_BYTES)
+    bound, content_key = bytes.fromhex(binding), os.urandom(_KEY_BYTES)
     head = _MAGIC + _wrap(content_key, run_key, purpose=_MAGIC + bound)
     cipher, sha256, content = AESGCM(content_key), running or RunningDigest(), hashlib.sha256()
     sha256.update(head)
@@ -135,12 +136,10 @@ def seal(
         cipher.encrypt_into(nonce, piece, bound, sealed)
         sha256.update(sealed)
         target.write(sealed)
-    if content_sha256 not in (None, content.hexdigest()):
-        raise UpdateError("blob_digest", "A file was not sealed: its bytes are not those promised.")
-    return sha256.hexdigest()
+    return sha256.hexdigest(), content.hexdigest()
 
 
-def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple[memoryview, str]:
+def open_sealed(source: BinaryIO, *, key: RunKey, binding: str) -> tuple[memoryview, str]:
     """Return what is in a sealed file, in memory, read-only, and its SHA-256.
 
     Memory is that of the content, which is as large as the file but for its head and tags. Another
@@ -149,13 +148,13 @@ def open_sealed(source: BinaryIO, *, key: RunKey, envelope_digest: str) -> tuple
     Args:
         source: The sealed file, open for reading and seekable.
         key: The run's key.
-        envelope_digest: SHA-256 of the envelope of the update that came with it, hexadecimal.
+        binding: SHA-256, hexadecimal, of what it is for, as it was given to `seal`.
 
     Raises:
         UpdateError: It is no sealed file (``header``), not for this run or update (``identity``),
             or was changed, cut off or put together anew (``blob_digest``).
     """
-    bound, head = bytes.fromhex(envelope_digest), source.read(HEAD_BYTES)
+    bound, head = bytes.fromhex(binding), source.read(HEAD_BYTES)
     if len(head) != HEAD_BYTES or not head.startswith(_MAGIC):
         raise UpdateError("header", "A file was refused: it is not sealed, or was cut off.")
     cipher = AESGCM(key.unwrap(head[len(_MAGIC) :], purpose=_MAGIC + bound))

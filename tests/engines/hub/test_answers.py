@@ -4,19 +4,29 @@ import hashlib
 import io
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from hospitium.engines.hub.answers import Answers
 from hospitium.errors import CorruptedError, UpdateError
 from hospitium.state import spares
-from hospitium.types import Task
-from hospitium.wire.canonical import digest
+from hospitium.types import Task, Update
+from hospitium.wire.envelope import binding_of, decode_update, encode_update
 from hospitium.wire.sealing import RunKey, open_sealed
 
 KEY, OTHER = RunKey.from_bytes(b"k" * 32), RunKey.from_bytes(b"o" * 32)
-ENVELOPE = b'{"kind":"update"}'
 CONTENT = b"a change" * 1000
+UPDATE = Update(
+    run_id="r",
+    round_number=1,
+    site_id="oslo",
+    plan_digest="0" * 64,
+    base_digest="1" * 64,
+    num_cases=7,
+    delta={},
+)
+ENVELOPE = encode_update(UPDATE, blob_digest="")
 FACTS = {"run_id": "r", "sums": ["n"]}
 
 
@@ -34,12 +44,21 @@ def task(round_number=1, run_id="r"):
 def keep(answers, name=b"task", *, key=KEY, content=CONTENT, **options):
     file = None
     if content is not None:
-        file = answers.outbox / f"{hashlib.sha256(content).hexdigest()}.safetensors"
+        name_of = f"{hashlib.sha256(content).hexdigest()}.safetensors"
+        file = answers.outbox / ("x.unsealed" if key else name_of)
         file.write_bytes(content)
     run_key = key.public if key else ""
-    return answers.keep(
-        name, task=task(**options), envelope=ENVELOPE, file=file, facts=FACTS, run_key=run_key
-    )
+    made = answers.made(name, envelope=ENVELOPE, file=file, run_key=run_key)
+    kept = replace(made, facts=FACTS)
+    answers.keep(name, kept, task=task(**options), run_key=run_key)
+    return kept
+
+
+def opened(kept):
+    file = io.BytesIO(kept.file.read_bytes())
+    content, found = open_sealed(file, key=KEY, binding=binding_of(ENVELOPE))
+    assert decode_update(kept.content) == (UPDATE, found)
+    return bytes(content)
 
 
 def files(answers):
@@ -52,8 +71,7 @@ def test_a_change_is_sealed_once_and_only_the_sealed_file_is_kept(tmp_path):
     data = kept.file.read_bytes()
     assert kept.sealed == kept.sha256 == hashlib.sha256(data).hexdigest()
     assert files(answers) == [".sealed"]
-    content, _ = open_sealed(io.BytesIO(data), key=KEY, envelope_digest=digest(ENVELOPE))
-    assert content == CONTENT
+    assert opened(kept) == CONTENT
     assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
     assert kept.file.read_bytes() == data
 
@@ -66,18 +84,33 @@ def test_without_a_run_key_the_change_leaves_as_it_is(tmp_path):
     assert answers.find(b"task") == kept
 
 
-@pytest.mark.parametrize("key", [KEY, None])
-def test_a_file_that_is_not_that_of_its_name_is_not_kept(tmp_path, key):
+def test_a_file_that_is_not_that_of_its_name_is_not_kept(tmp_path):
     """Else the record would say of what leaves what it is not: the process that trains may lie."""
     answers = Answers(tmp_path)
     file = answers.outbox / f"{hashlib.sha256(CONTENT).hexdigest()}.safetensors"
     file.write_bytes(CONTENT[:-1] + b"?")
     with pytest.raises(UpdateError) as caught:
-        answers.keep(
-            b"task", task=task(), envelope=ENVELOPE, file=file, facts=FACTS,
-            run_key=key.public if key else "",
-        )  # fmt: skip
+        answers.made(b"task", envelope=ENVELOPE, file=file)
     assert caught.value.reason == "blob_digest" and answers.find(b"task") is None
+    assert list(answers.outbox.iterdir()) == [file]
+
+
+def test_what_is_sealed_is_named_by_what_was_sealed_whatever_was_said_of_it(tmp_path):
+    """The process that trains may lie: the agent itself hashes what it seals."""
+    answers = Answers(tmp_path)
+    file = answers.outbox / "x.unsealed"
+    file.write_bytes(CONTENT)
+    lie = encode_update(UPDATE, blob_digest="2" * 64)
+    made = answers.made(b"task", envelope=lie, file=file, run_key=KEY.public)
+    assert opened(made) == CONTENT
+
+
+def test_what_is_no_envelope_is_not_sealed(tmp_path):
+    answers = Answers(tmp_path)
+    file = answers.outbox / "x.unsealed"
+    file.write_bytes(CONTENT)
+    with pytest.raises(UpdateError):
+        answers.made(b"task", envelope=b"{}", file=file, run_key=KEY.public)
     assert list(answers.outbox.iterdir()) == [file]
 
 
@@ -162,10 +195,7 @@ def test_the_next_answer_is_written_over_files_that_are_needed_no_more(tmp_path,
     second = keep(answers, b"two", content=b"another change", round_number=2)
     if sys.platform == "linux":
         assert second.file.stat().st_ino == number
-    content, _ = open_sealed(
-        io.BytesIO(second.file.read_bytes()), key=KEY, envelope_digest=digest(ENVELOPE)
-    )
-    assert content == b"another change"
+    assert opened(second) == b"another change"
     Answers(tmp_path)
     assert not [*tmp_path.rglob("*.spare")]
 

@@ -142,7 +142,7 @@ def backend(tmp_path, monkeypatch):
 
 def sealed(content):
     target = io.BytesIO()
-    seal(io.BytesIO(content), target, run_key=KEY.public, envelope=b"update")
+    seal(io.BytesIO(content), target, run_key=KEY.public, binding=digest(b"update"))
     return target.getvalue()
 
 
@@ -154,7 +154,7 @@ def test_an_update_is_written_over_one_of_an_earlier_round_that_nobody_can_open_
     if sys.platform == "linux":
         [spare] = [path for path in backend.spares._all() if path.stat().st_ino == number]
         with spare.open("rb") as file, pytest.raises(UpdateError):
-            open_sealed(file, key=KEY, envelope_digest=digest(b"update"))
+            open_sealed(file, key=KEY, binding=digest(b"update"))
     again = sealed(b"another" * 20_000)
     second = handed_in(backend, "3" * 64, again)
     assert backend.received(second).read_bytes() == again

@@ -25,6 +25,7 @@ from hospitium.state.spares import Spares
 from hospitium.types import Json, Task
 from hospitium.wire.blob import file_digest
 from hospitium.wire.canonical import canonical_json, digest
+from hospitium.wire.envelope import binding_of, with_blob
 from hospitium.wire.running_digest import RunningDigest
 from hospitium.wire.sealing import seal
 
@@ -102,50 +103,49 @@ class Answers:
         place = (task.run_id, task.round_number)
         return any(row["file"] and (row["run_id"], row["round_number"]) == place for row in kept)
 
-    def keep(
-        self,
-        task_bytes: bytes,
-        *,
-        task: Task,
-        envelope: bytes,
-        file: Path | None,
-        facts: Mapping[str, Json],
-        run_key: str = "",
-    ) -> Kept:
-        """Write an answer, durably, before it leaves; its file is sealed where there is a key.
+    def made(self, task: bytes, *, envelope: bytes, file: Path | None, run_key: str = "") -> Kept:
+        """Return an answer as it leaves: its file is sealed, durably, where there is a key.
 
         Args:
-            task_bytes: What was asked, exactly.
-            task: The same, read.
-            envelope: The answer.
-            file: The change, in the outbox, named by its digest; None for none.
-            facts: What the site's record is to say of it.
+            task: What was asked, exactly.
+            envelope: The answer; where its file is sealed, the digest of the change is put in.
+            file: The change, in the outbox: named by its digest where it leaves as it is. One that
+                was sealed is written over with the next.
             run_key: The run's public key; "" where the file leaves as it is.
 
         Raises:
             UpdateError: The file is not that of its name (``blob_digest``): the record would say
-                of what leaves what it is not. Nothing was kept.
+                of what leaves what it is not. Or it cannot be sealed. It was left as it is.
         """
-        sha256 = file.stem if file else ""
-        if file is not None and not run_key and file_digest(file) != sha256:
+        kept = Kept(kind="update", content=envelope, file=file)
+        if file is None:
+            return kept
+        if run_key:
+            return self._sealed(kept, file, target=f"{digest(task)}{SEALED}", run_key=run_key)
+        if file_digest(file) != file.stem:
             raise UpdateError("blob_digest", "An answer was not kept: its file is another one.")
-        kept = Kept(kind="update", content=envelope, file=file, sha256=sha256, facts=facts)
-        if file is not None and run_key:
-            kept = self._sealed(kept, file, target=f"{digest(task_bytes)}{SEALED}", run_key=run_key)
+        return replace(kept, sha256=file.stem)
+
+    def keep(self, task_bytes: bytes, kept: Kept, *, task: Task, run_key: str = "") -> None:
+        """Write an answer, durably, before it leaves.
+
+        Args:
+            task_bytes: What was asked, exactly.
+            kept: The answer, as it was `made`, with what the site's record is to say of it.
+            task: What was asked, read.
+            run_key: The same as it was made with.
+        """
         fields: Json = {
             "run_id": task.run_id,
             "round_number": task.round_number,
-            "envelope": base64.b64encode(envelope).decode(),
+            "envelope": base64.b64encode(kept.content).decode(),
             "file": "" if kept.file is None else kept.file.name,
             "sha256": kept.sha256,
             "run_key": run_key if kept.sealed else "",
-            "facts": facts,
+            "facts": kept.facts,
         }
         data = canonical_json(fields)
         durable.write_atomically(self._path(task_bytes), lambda out: str(out.write(data)))
-        if file is not None and kept.sealed:
-            self.written.keep(file)
-        return kept
 
     def receipted(self, task: bytes, receipt: bytes) -> None:
         """Keep the receipt for the answer to a task; an error's is not needed."""
@@ -181,23 +181,18 @@ class Answers:
                 durable.delete(path)
 
     def _sealed(self, kept: Kept, file: Path, *, target: str, run_key: str) -> Kept:
-        """Write a sealed copy of a file beside it, durably."""
-        path, running = self.outbox / target, RunningDigest()
+        """Write a sealed copy of a file beside it, durably, and let go of the file."""
+        path, running, binding = self.outbox / target, RunningDigest(), binding_of(kept.content)
         with file.open("rb") as source:
-            sha256 = durable.write_atomically(
+            sha256, content_sha256 = durable.write_atomically(
                 path,
-                lambda out: seal(
-                    source,
-                    out,
-                    run_key=run_key,
-                    envelope=kept.content,
-                    content_sha256=file.stem,
-                    running=running,
-                ),
+                lambda out: seal(source, out, run_key=run_key, binding=binding, running=running),
                 take=self.spares.take,
             )
         remember(sha256, running.through())
-        return replace(kept, file=path, sha256=sha256)
+        self.written.keep(file)
+        content = with_blob(kept.content, content_sha256)
+        return replace(kept, content=content, file=path, sha256=sha256)
 
     def _path(self, task: bytes) -> Path:
         return self._folder / f"{digest(task)}.json"

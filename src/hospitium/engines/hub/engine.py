@@ -20,8 +20,7 @@ from hospitium.state.store import SEALED, Store
 from hospitium.types import Answer, Answers, Json, LeftOut, Params, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.blob import Manifest
-from hospitium.wire.canonical import digest
-from hospitium.wire.envelope import decode_update, encode_task
+from hospitium.wire.envelope import binding_of, decode_update, encode_task
 from hospitium.wire.sealing import RunKey, open_sealed, sealed_bytes
 from hospitium.wire.signing import SigningKey
 
@@ -233,7 +232,8 @@ class HubEngine:
         if found != promised:
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
         if reply.sealed:
-            received = self._linked(received, stored.site_id, f"{promised}.{digest(reply.content)}")
+            name = f"{promised}.{binding_of(reply.content)}"
+            received = self._linked(received, stored.site_id, name)
         return replace(update, delta=delta, path=str(received))
 
     def _linked(self, received: Path, site_id: str, name: str) -> Path:
@@ -255,9 +255,7 @@ class HubEngine:
         if stored.found != reply.sealed:
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
         with received.open("rb") as file:
-            content, found = open_sealed(
-                file, key=self._run_key, envelope_digest=digest(reply.content)
-            )
+            content, found = open_sealed(file, key=self._run_key, binding=binding_of(reply.content))
         return blob.arrays(content, name=received.name, manifest=manifest), found
 
 

@@ -21,7 +21,7 @@ from hospitium.engines.site_worker import read_reply
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
 from hospitium.errors import SiteError, UpdateError
 from hospitium.site.consent import REFUSALS
-from hospitium.site.egress import inspect
+from hospitium.site.egress import inspect, unsealed_path
 from hospitium.site.leaving import Departure, facts_of, words_of
 from hospitium.site.public_words import closed
 from hospitium.state import durable
@@ -139,14 +139,23 @@ class Workbench:
         if "error" in reply:
             raise SiteError(reply["error"])
         envelope = base64.b64decode(reply["envelope"])
-        file = self._file(envelope)
+        file = self._file(envelope, task, is_sealed=bool(ask.run_key))
         update = inspect(
-            envelope, file, task=task, site_id=self._site_id, num_cases=approved.num_cases
+            envelope,
+            file,
+            task=task,
+            site_id=self._site_id,
+            num_cases=approved.num_cases,
+            is_sealed=bool(ask.run_key),
         )
+        try:
+            made = self.answers.made(ask.task, envelope=envelope, file=file, run_key=ask.run_key)
+        except UpdateError as error:
+            raise SiteError("egress refused an answer that is not of its form") from error
         facts = facts_of(
             update,
-            envelope=envelope,
-            params_sha256=promised_blob(envelope),
+            envelope=made.content,
+            params_sha256=promised_blob(made.content),
             num_arrays=0 if file is None else len(task.params),
             plan=approved.plan,
             consent=approved.consent,
@@ -154,23 +163,17 @@ class Workbench:
             members_digest=ask.members_digest,
             is_sealed=bool(ask.run_key),
         )
-        try:
-            return self.answers.keep(
-                ask.task,
-                task=task,
-                envelope=envelope,
-                file=file,
-                facts=facts,
-                run_key=ask.run_key,
-            )
-        except UpdateError as error:
-            raise SiteError("egress refused an answer that is not of its form") from error
+        kept = replace(made, facts=facts)
+        self.answers.keep(ask.task, kept, task=task, run_key=ask.run_key)
+        return kept
 
-    def _file(self, envelope: bytes) -> Path | None:
-        """Return the file that an envelope names, if it is there."""
+    def _file(self, envelope: bytes, task: Task, *, is_sealed: bool) -> Path | None:
+        """Return the file that a worker wrote for a task, if it is there."""
         digest = promised_blob(envelope)
-        path = self.answers.outbox / f"{digest}.safetensors" if digest else None
-        return path if path is not None and path.is_file() else None
+        path = self.answers.outbox / f"{digest}.safetensors"
+        if is_sealed and task.purpose == "train":
+            path = unsealed_path(self.answers.outbox, task)
+        return path if path.is_file() else None
 
     def _model(self, client: HubClient, ask: Ask) -> Path:
         """Return the file of a task's params, fetched unless it is here; keep the last two."""
