@@ -7,7 +7,7 @@ import os
 import time
 from importlib import import_module
 
-from bench.rows import say
+from bench.rows import load, machine, say
 
 GROUPS = {
     "aggregation": "bench.aggregation",
@@ -32,18 +32,14 @@ def main() -> None:
     )
     asked = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # floors are plain loops of one core
-    say(f"{os.cpu_count()} cores, load {_load()}; `ratio` is value / floor, `target` its bar")
+    say(f"{machine()}; `ratio` is value / floor, `target` its bar")
     for group in [asked.only] if asked.only else GROUPS:
         started = time.perf_counter()
         say(f"-- {group}")
         for row in import_module(GROUPS[group]).rows(small=asked.small):
             print(row.as_json(), flush=True)
             say(row.as_text())
-        say(f"-- {group} took {time.perf_counter() - started:.0f} s, load {_load()}")
-
-
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+        say(f"-- {group} took {time.perf_counter() - started:.0f} s, load {load()}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.hub_coordinator import measure, write_certificates
 from bench.peers.environments import FLARE, FLOWER, Peer
-from bench.rows import Row, say
+from bench.rows import Row, load, machine, say
 
 NUM_ROUNDS = 12
 CASES = {
@@ -43,7 +43,7 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for peer in (FLARE, FLOWER):
         if asked.only in (None, peer.name):
-            say(f"-- {peer.package} {peer.version()}, {os.cpu_count()} cores")
+            say(f"-- {peer.package} {peer.version()}; {machine()}")
             for row in _rows(peer, small=asked.small):
                 print(row.as_json(), flush=True)
                 say(row.as_text())
@@ -52,7 +52,7 @@ def main() -> None:
 def _rows(peer: Peer, *, small: bool) -> Iterator[Row]:
     cases = (("1k_n2", 1_000, 2),) if small else CASES[peer.name]
     for name, num_values, num_sites in cases:
-        say(f"{name}: load {os.getloadavg()[0]:.1f}")
+        say(f"{name}: load {load()}")
         theirs = _measure_peer(peer, num_sites=num_sites, num_values=num_values)
         say(f"{name}: {peer.name} rounds {[round(took, 2) for took in theirs['rounds']]} s")
         ours = measure(
