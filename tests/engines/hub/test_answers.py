@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -103,6 +104,20 @@ def test_what_is_sealed_is_named_by_what_was_sealed_whatever_was_said_of_it(tmp_
     lie = encode_update(UPDATE, blob_digest="2" * 64)
     made = answers.made(b"task", envelope=lie, file=file, run_key=KEY.public)
     assert opened(made) == CONTENT
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_that_a_worker_left_is_not_followed(tmp_path):
+    answers = Answers(tmp_path)
+    secret, file = tmp_path / "key", answers.outbox / "x.unsealed"
+    secret.write_bytes(CONTENT)
+    for leave in (lambda: file.symlink_to(secret), lambda: os.mkfifo(file)):
+        leave()
+        with pytest.raises(UpdateError) as caught:
+            answers.made(b"task", envelope=ENVELOPE, file=file, run_key=KEY.public)
+        assert caught.value.reason == "header"
+        assert secret.read_bytes() == CONTENT and list(answers.outbox.iterdir()) == [file]
+        file.unlink()
 
 
 def test_what_is_no_envelope_is_not_sealed(tmp_path):

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from hospitium.engines.hub.uploading import remember
 from hospitium.errors import CorruptedError, UpdateError
@@ -183,7 +186,7 @@ class Answers:
     def _sealed(self, kept: Kept, file: Path, *, target: str, run_key: str) -> Kept:
         """Write a sealed copy of a file beside it, durably, and let go of the file."""
         path, running, binding = self.outbox / target, RunningDigest(), binding_of(kept.content)
-        with file.open("rb") as source:
+        with _open_plain(file) as source:
             sha256, content_sha256 = durable.write_atomically(
                 path,
                 lambda out: seal(source, out, run_key=run_key, binding=binding, running=running),
@@ -196,6 +199,21 @@ class Answers:
 
     def _path(self, task: bytes) -> Path:
         return self._folder / f"{digest(task)}.json"
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """Open what a worker wrote: a plain file. A link could lead to what it may not see.
+
+    Raises:
+        UpdateError: It is none, or cannot be opened (``header``).
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with suppress(OSError):
+        file = os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    raise UpdateError("header", "An answer was not kept: its file is no plain file.")
 
 
 def _read(path: Path) -> dict[str, Any]:
