@@ -15,7 +15,7 @@ from runs import small_plan
 from hospitium import algorithms, federation
 from hospitium.engines.hub.client import HubClient, StoppedError
 from hospitium.engines.hub.messages import Ask, Reply
-from hospitium.errors import HubError
+from hospitium.errors import HubError, UpdateError
 from hospitium.state.history import participation
 from hospitium.state.ledger import RunLedger
 from hospitium.testing.fakes import Quiet, first_params, least_squares_sites
@@ -70,7 +70,7 @@ class Answering:
 
     def sealed(self, content: bytes) -> bytes:
         out = io.BytesIO()
-        seal(io.BytesIO(self.file), out, run_key=self.run_key, binding=binding_of(content))
+        seal(io.BytesIO(self.file), out, run_key=self.run_key, binding=bound_to(content))
         return out.getvalue()
 
 
@@ -137,6 +137,14 @@ class Site:
             self.said.append(f"{error.status} {error.reason}")
         except StoppedError:
             return
+
+
+def bound_to(content: bytes) -> str:
+    """Bind a sealed file to whatever is said, even where that is no envelope."""
+    try:
+        return binding_of(content)
+    except UpdateError:
+        return digest(content)
 
 
 def file_of(params) -> bytes:

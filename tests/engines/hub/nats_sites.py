@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hospitium.algorithms.norm_bound import NORM_SUM
 from hospitium.engines.site_worker import public_words
+from hospitium.site.egress import prepare
 from hospitium.testing.fakes import least_squares_sites
 from hospitium.wire import blob
-from hospitium.wire.envelope import decode_task, encode_update
+from hospitium.wire.envelope import decode_task
 
 
 def fit(request: bytes) -> bytes:
@@ -32,8 +33,7 @@ def _fit(fields: dict[str, str]) -> str:
     sites = {site.site_id: site for site in least_squares_sites()}
     update = sites[fields["site_id"]](task)
     update = replace(update, sums={NORM_SUM: update.sums[NORM_SUM]})  # its loss may not leave
-    digest = blob.digest_of(update.delta)
-    outbox = Path(fields["outbox"])
-    outbox.mkdir(parents=True, exist_ok=True)
-    (outbox / f"{digest}.safetensors").write_bytes(b"".join(blob.blocks_of(update.delta)))
-    return base64.b64encode(encode_update(update, blob_digest=digest)).decode()
+    envelope, _ = prepare(
+        update, task=task, outbox=Path(fields["outbox"]), is_sealed=fields["is_sealed"]
+    )
+    return base64.b64encode(envelope).decode()
