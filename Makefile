@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/hospitium demo --out demo-report
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ci and not slow and not gpu"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not ci and not slow and not gpu"
 
 test-ci: $(READY)
 	@.ci/install-servers || true

@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent / "scenarios"))
 
+# To read the system's certificates takes longer than most tests, and no test may trust them.
+os.environ["SSL_CERT_FILE"] = os.devnull
+
 # How long an example takes is never what is tested: the machine may be busy.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

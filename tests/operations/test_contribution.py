@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -45,7 +46,7 @@ def done(tmp_path_factory, pool):
         two.up()
         plan = tiny_plan(batching="equal")
         agreed = AgreementSection(reference="NORTH-2026/4", licence="CC-BY-NC-4.0")
-        plan = two.offer(plan.__class__(**{**vars(plan), "agreement": agreed}))
+        plan = two.offer(replace(plan, agreement=agreed))
         two.approve(plan, *SITES)
         two.attend(*SITES)
         two.start(plan)

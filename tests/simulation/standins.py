@@ -39,11 +39,9 @@ import hospitium.operations.offering
 import hospitium.operations.site_attending
 import hospitium.operations.withdrawing
 from hospitium.plan import Plan
-from hospitium.site.policy import Policy
 from hospitium.state import durable
 from hospitium.state.chain import Chain
 from hospitium.wire import sealing, signing
-from hospitium.wire.members import Members
 
 Change = tuple[Any, str, Any]
 
@@ -248,10 +246,7 @@ def _quick() -> list[Change]:
         (sealing, "_SUITE", _Suite),
         (sealing, "os", virtual_threads.Module(os, urandom=_bytes)),
         (sealing.RunKey, "generate", classmethod(_run_key)),
-        (Plan, "digest", property(once(vars(Plan)["digest"].fget))),
         (Plan, "as_dict", once(Plan.as_dict)),
-        (Policy, "digest", property(once(vars(Policy)["digest"].fget))),
-        (Members, "digest", property(once(vars(Members)["digest"].fget))),
         (Chain, "_verified", remembered(Chain._verified, _chain_key)),
         (Chain, "envelopes", _envelopes),
     ]

@@ -23,7 +23,10 @@ ALLOWED = {
 
 def calls(path):
     """Yield the name of each method that is called on what is called like a line."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    text = path.read_text("utf-8")
+    if not any(f".{name}" in text for name in SENDS):
+        return
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             on = node.func.value
             name = on.attr if isinstance(on, ast.Attribute) else getattr(on, "id", "")

@@ -2,6 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -49,7 +50,7 @@ def test_a_plan_is_offered_once_and_only_if_the_coordinator_signed_it(centre):
 def test_plans_are_listed_in_the_order_in_which_they_were_offered(centre):
     digests = [PLAN.digest]
     for name in ("z", "a", "m"):
-        plan = type(PLAN)(**{**vars(PLAN), "name": name})
+        plan = replace(PLAN, name=name)
         centre.desk.offer(plan.digest, sign_plan(plan.canonical, centre.coordinator))
         digests.append(plan.digest)
     assert centre.desk.plan_digests() == digests

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     )
 
 
+@cache
 def environment() -> Environment:
     """Return what pages are rendered with: everything is escaped, and nothing may be missing."""
     made = Environment(

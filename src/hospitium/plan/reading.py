@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from hospitium.errors import PlanError, VersionError
 from hospitium.plan.schema import SCHEMA_VERSION, Plan
@@ -89,7 +90,7 @@ def read_section(
     Serves every file whose keys are declared by `hospitium.plan.schema.key`.
     """
     known: dict[str, Field[Any]] = {field.name: field for field in fields(cls)}
-    hints = get_type_hints(cls)
+    hints = _kinds_of(cast(Hashable, cls))
     values: dict[str, Any] = {}
     for name, value in table.items():
         full = f"{path}{name}"
@@ -108,6 +109,12 @@ def read_section(
             except ValueError as error:
                 problems.append(f"{_at(full, lines)}{full} = {value!r}: {error}")
     return cls(**values)
+
+
+@cache
+def _kinds_of(cls: Hashable) -> dict[str, Any]:
+    """Return the type of each key of a section."""
+    return get_type_hints(cls)
 
 
 def _value(value: Any, kind: Any, bounds: Mapping[str, Any]) -> Any:

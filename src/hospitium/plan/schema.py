@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 from hospitium.types import Json
@@ -393,7 +394,7 @@ class Plan:
         """The bytes that are digested, stored and one day signed."""
         return canonical_json(self.as_dict())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical bytes: the name under which a plan is approved."""
         return digest(self.canonical)

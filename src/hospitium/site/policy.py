@@ -10,6 +10,7 @@ import re
 import tomllib
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -99,7 +100,7 @@ class Policy:
     agreement: AgreementSection = field(default_factory=AgreementSection)
     isolation: IsolationSection = field(default_factory=IsolationSection)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all values, defaults included: what an approval names."""
         return digest(canonical_json(cast(Json, asdict(self))))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from hospitium.errors import TrustError
@@ -66,7 +67,7 @@ class Members:
             "retired_keys": list(self.retired_keys),
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the signed bytes: what the next list and every approval name."""
         return digest(statement.write(KIND, self.fields))
