@@ -193,7 +193,7 @@ def test_connections_that_are_cut_when_they_are_idle(site, monkeypatch):
     with FaultyProxy(Fault(idle_s=4.0)) as proxy:
         site.by_proxy(proxy.url)
         found = only(site.examine(is_long=True, idle_s=8.0), "idle", "WARN")
-    assert "cut after 4 s" in found.found
+    assert re.search("cut after [4-7] s", found.found)  # a busy machine cuts late, never early
 
 
 def test_connections_that_are_cut_while_a_poll_waits(site, monkeypatch):
@@ -203,7 +203,7 @@ def test_connections_that_are_cut_while_a_poll_waits(site, monkeypatch):
         site.by_proxy(proxy.url)
         checks = site.examine(is_long=True, idle_s=5.0)
     assert trouble(checks) == {"long poll": "FAIL", "idle": "WARN"}
-    assert "a request that waits 4 s was ended after 2 s" in checks["long poll"].found
+    assert re.search("a request that waits 4 s was ended after [23] s", checks["long poll"].found)
     assert "5 s are the least" in checks["long poll"].remedy
 
 

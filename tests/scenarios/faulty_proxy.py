@@ -167,14 +167,13 @@ def _relay(
     near: socket.socket, far: socket.socket, *, idle_s: float, stop: threading.Event
 ) -> None:
     """Pass bytes on both ways until one side ends, or nothing came for so long."""
-    left_s = idle_s
+    heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for source, sink in ((near, far), (far, near)):
             selector.register(source, selectors.EVENT_READ, sink)
-        while left_s > 0 and not stop.is_set():
-            ready = selector.select(0.2)
-            left_s = idle_s if ready else left_s - 0.2
-            for key, _ in ready:
+        while time.monotonic() - heard < idle_s and not stop.is_set():
+            for key, _ in selector.select(0.2):
+                heard = time.monotonic()
                 data = key.fileobj.recv(1 << 16)
                 if not data:
                     return
