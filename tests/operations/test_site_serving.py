@@ -12,6 +12,8 @@ from connected import KARI, Net, hurry, soon
 from tiny import tiny_cases
 
 from hospitium.engines.hub.local import LocalBackend
+from hospitium.engines.hub.office import Office
+from hospitium.engines.hub.transport import HubTransport
 from hospitium.errors import HubError, RunBusyError, TrustError, UsageError
 from hospitium.imaging.cache import write_cases
 from hospitium.operations import site_attending
@@ -317,6 +319,26 @@ def test_a_key_that_was_rotated_is_used_from_the_list_on_that_names_it(net, oslo
     with net.attended("oslo"):
         [update] = net.ask(net.task(oslo), "oslo")
         assert update.delta
+
+
+@pytest.mark.parametrize("moment", ["members", "plans", "beat"])
+def test_a_key_that_is_rotated_while_its_site_asks_is_no_key_from_elsewhere(
+    net, oslo, monkeypatch, moment
+):
+    """A list that names the new key may come with the old one; all that follows needs the new."""
+    out, asked = net.folder / "oslo.rotation", getattr(HubTransport, moment)
+    rotate(net.home("oslo"), NAME, purpose="request", out=out)
+
+    def in_between(transport, *args, **options):
+        monkeypatch.setattr(HubTransport, moment, asked)
+        rotate_key(net.files.coordinator, NAME, out.read_bytes(), now=NOW)
+        if moment == "members":
+            return Office(net.desk).lists(**options)
+        return asked(transport, *args, **options)
+
+    monkeypatch.setattr(HubTransport, moment, in_between)
+    assert serve_once(net.home("oslo")) == 0
+    assert net.status("oslo")["members_epoch"] == net.desk.members().members_epoch
 
 
 @pytest.mark.ci

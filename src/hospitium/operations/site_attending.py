@@ -195,10 +195,22 @@ class Attendant:
         self._condition.failed(error, **found)
 
     def _exchange(self) -> None:
+        """Exchange what is due; anew with the key that a list of this moment names, if need be."""
+        try:
+            self._exchange_once()
+        except HubError as error:
+            key = self._place.next_request_key() or self._place.request_key()
+            if error.status != 401 or self._transport is None or self._transport.key == key.public:
+                raise
+            self._end_transport()
+            self._opened(key=key)
+            self._exchange_once()
+
+    def _exchange_once(self) -> None:
         """Take new lists and plans, bring what was said here, and say how this site is."""
         known = self._place.chain.current() is not None
         has_news = self._has_news()
-        taken = self._fetched() if known else self._applied()
+        taken = self._taken() if known else self._applied()
         if has_news:
             self._due["beat"] = 0.0
         self._condition.note(reachable=True, decoding=True)
@@ -221,17 +233,9 @@ class Attendant:
     def _has_said(self, digest: str) -> bool:
         return bool(self._place.said(digest)) or self._place.is_withdrawn(digest)
 
-    def _fetched(self) -> dict[str, Any]:
-        """Take what is new; by the request key's successor, where only that is known by now."""
-        try:
-            return fetch(self._home, self._name, self._opened(), now=datetime.now(UTC))
-        except HubError as error:
-            following = self._place.next_request_key()
-            if error.status != 401 or following is None:
-                raise
-            self._end_transport()
-            self._opened(key=following)
-            return fetch(self._home, self._name, self._opened(), now=datetime.now(UTC))
+    def _taken(self) -> dict[str, Any]:
+        """Take what is new, and bring what was said here."""
+        return fetch(self._home, self._name, self._opened(), now=datetime.now(UTC))
 
     def _applied(self) -> dict[str, Any]:
         """Take the first list, or bring the request once more.
@@ -240,7 +244,7 @@ class Attendant:
             TrustError: This site is not admitted yet.
         """
         try:
-            taken = fetch(self._home, self._name, self._opened(), now=datetime.now(UTC))
+            taken = self._taken()
         except HubError as error:
             if error.status != 401:
                 raise

@@ -57,6 +57,9 @@ def connection_of(
 class HubTransport:
     """Speaks for one membership; see `hospitium.operations.enrolment.Transport`.
 
+    Attributes:
+        key: The public half of the key with which it asks.
+
     Args:
         place: The membership; its keys are those that are on disk now.
         key: The request key, where it is another than the one in use.
@@ -80,9 +83,11 @@ class HubTransport:
     ) -> None:
         self._place = place
         self._egress = egress or egress_of(place)
+        key = key or place.request_key()
+        self.key = key.public
         self._client = HubClient(
             connection_of(place, patience_s=patience_s),
-            key=key or place.request_key(),
+            key=key,
             stop=stop,
             log=log,
             pace=pace,
