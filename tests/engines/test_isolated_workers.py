@@ -20,7 +20,7 @@ from hospitium.errors import SiteError
 from hospitium.operations.running import open_ledger, sites_of
 from hospitium.plan.schema import ModelSection
 from hospitium.site.consent import REFUSALS
-from hospitium.site.isolation import Limits
+from hospitium.site.isolation import ALL, Limits, View
 from hospitium.site.keys import make_key
 from hospitium.training import trainer_for
 from hospitium.types import Task
@@ -107,9 +107,9 @@ def test_one_worker_that_could_get_out_is_not_forgotten(pool_of, tmp_path):
     seen.mkdir()
     (seen / "a.key").write_text("x")
     (tmp_path / "link").symlink_to(seen)
-    pool.hide([tmp_path / "missing", tmp_path / "link"])
+    pool.show(View(hidden=(tmp_path / "missing", tmp_path / "link")))
     assert pool.prepare() == "not_cut_off"
-    pool.hide([])
+    pool.show(ALL)
     assert pool.prepare() == "not_cut_off"
 
 
@@ -120,7 +120,7 @@ def test_folders_that_are_to_be_hidden_are_hidden_from_workers_that_are_there_to
     (tmp_path / "keys" / "a.key").write_text("x")
     pool = pool_of()
     assert told(order(pool, "listed", folder=str(tmp_path / "keys"))) == ["a.key"]
-    pool.hide([tmp_path / "keys"])
+    pool.show(View(hidden=(tmp_path / "keys",)))
     assert told(order(pool, "listed", folder=str(tmp_path / "keys"))) == []
     assert pool.isolation() == "cut_off"
 
@@ -224,7 +224,7 @@ def test_a_real_task_leaves_no_key_anywhere_and_writes_only_into_the_sites_folde
     monkeypatch.setenv("HOSPITIUM_SITE_KEY", key.to_bytes().hex())
     before = contents(tmp_path)
 
-    pool = pool_of(answer_request, hidden=[keys])
+    pool = pool_of(answer_request, view=View(hidden=(keys,)))
     reply = pool.submit(request, deadline_s=120, must_be_cut_off=True).result(timeout=120)
     assert "envelope" in json.loads(reply), (local.folder / "site.log").read_text()
     after = contents(tmp_path)

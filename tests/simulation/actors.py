@@ -167,7 +167,7 @@ class Stage:
         seconds = BEGIN_UTC_S + self.here.now - BEGIN_S + process.clock_offset_s
         return approving.datetime.fromtimestamp(seconds, approving.UTC)
 
-    def pool(self, home: Home, connection: Any, *, limits: Any = None) -> Pool:
+    def pool(self, home: Home, connection: Any, **rest: Any) -> Pool:
         """Stand for `hospitium.operations.site_answering.isolated_pool`."""
         strand = self.here.current
         assert strand is not None
@@ -203,7 +203,7 @@ class Pool:
 
     isolation = prepare
 
-    def hide(self, folders: object) -> None:
+    def show(self, view: object) -> None:
         """Nothing is to be seen."""
 
     def peak_memory_bytes(self) -> int:

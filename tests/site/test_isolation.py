@@ -192,11 +192,11 @@ def test_hidden_folders_are_empty_for_good_and_only_inside(tmp_path, user):
         _to_nobody(tmp_path, key.parent, key)
     code = """
 folder = Path(told["folder"])
-isolation.cut_off([folder])
+isolation.cut_off(isolation.View(hidden=(folder,)))
 libc = ctypes.CDLL(None, use_errno=True)
 found = [len([*folder.iterdir()]), tried((folder / "a.key").read_text)]
 found += [libc.umount(bytes(folder)), libc.unshare(0x10020000), libc.umount(bytes(folder))]
-found += [len([*folder.iterdir()]), isolation.probe([], hidden=[folder])]
+found += [len([*folder.iterdir()]), isolation.probe([], view=isolation.View(hidden=(folder,)))]
 """
     entries, missing, undone, _, undone_deeper, later, found = child(
         code, user=user, folder=str(key.parent)
@@ -211,9 +211,72 @@ def test_keys_that_can_be_seen_are_not_cut_off_without_network_either(tmp_path):
     code = """
 confinement.enter_empty_namespaces()
 folder = Path(told["folder"])
-found = [isolation.probe([], hidden=hidden) for hidden in ([], [folder], [folder / "none"])]
+views = [isolation.View(hidden=hidden) for hidden in ((), (folder,), (folder / "none",))]
+found = [isolation.probe([], view=view) for view in views]
 """
     assert child(code, folder=str(tmp_path)) == ["cut_off", "not_cut_off", "cut_off"]
+
+
+@namespaces
+@pytest.mark.parametrize("user", [None, NOBODY])
+def test_nothing_of_an_installation_can_be_changed_but_what_is_left_open(tmp_path, user):
+    home, outbox, log = tmp_path, tmp_path / "work" / "out box", tmp_path / "work" / "site.log"
+    outbox.mkdir(parents=True)
+    policy, mine = tmp_path / "policy.toml", outbox / "a"
+    for path in (policy, mine, log):
+        path.write_text("before")
+    if user:
+        _to_nobody(home, outbox.parent, outbox, policy, mine, log)
+    code = """
+home, outbox, log = (Path(told[name]) for name in ("home", "outbox", "log"))
+view = isolation.View(protected=(home,), writable=(outbox, log))
+os.chdir(home)
+found = [[isolation.probe([], view=view)]]
+isolation.cut_off(view)
+libc = ctypes.CDLL(None, use_errno=True)
+ways = [
+    lambda: (home / "policy.toml").write_text("after"), lambda: Path("policy.toml").open("a"),
+    (home / "policy.toml").unlink, lambda: (home / "policy.toml").rename(home / "b"),
+    lambda: Path("link").symlink_to("/"), lambda: (outbox / "a").rename("policy.toml"),
+    lambda: os.link("policy.toml", outbox / "c"), log.unlink,
+    lambda: log.rename(outbox / "d"), lambda: outbox.rename(outbox.parent / "e"),
+]
+found.append([tried(way) for way in ways])
+found.append([libc.unshare(0x10020000) and 0, libc.umount(bytes(home)), libc.umount(bytes(log))])
+found.append([tried(way) for way in ways])
+(outbox / "a").write_text("after")
+(outbox / "a").rename(outbox / "b")
+with log.open("a") as file:
+    file.write(" and after")
+found.append([isolation.probe([], view=view)])
+"""
+    before, first, undone, second, after = child(
+        code, user=user, home=str(home), outbox=str(outbox), log=str(log)
+    )
+    assert before == ["not_cut_off"] and after == ["cut_off"] and undone == [0, -1, -1]
+    read_only, other_device = 30, 18
+    changes = [read_only] * 5 + [other_device] * 2 + [read_only, other_device, read_only]
+    assert first == second == changes
+    assert policy.read_text() == "before" and log.read_text() == "before and after"
+    assert [path.name for path in outbox.iterdir()] == ["b"]
+    assert (outbox / "b").read_text() == "after"
+
+
+@namespaces
+def test_what_is_mounted_inside_is_protected_too_and_keeps_its_other_options(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "own").mkdir()
+    code = """
+home, nosuid = Path(told["home"]), 2
+confinement.enter_empty_namespaces()
+for name in ("disk", "own"):
+    confinement._call("mount", b"none", bytes(home / name), b"tmpfs", nosuid, None)
+confinement.protect([home], but=[home / "own"])
+places = [home / "a", home / "disk" / "a", home / "own" / "a"]
+found = [tried(place.touch) for place in places]
+found += [os.statvfs(place.parent).f_flag & 3 for place in places[1:]]
+"""
+    assert child(code, home=str(tmp_path)) == [30, 30, 0, 3, 2]
 
 
 @namespaces

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from hospitium.engines.hub.client import HubClient
-from hospitium.operations.site_answering import key_folders
+from hospitium.operations.site_answering import view_of
 from hospitium.site.leaving import FORMS, Channel
 from hospitium.state.home import Home
 
@@ -58,4 +58,4 @@ def test_what_trains_sees_neither_the_keys_nor_the_record(tmp_path):
     place = tmp_path / "site" / "federations" / "north"
     for name in ("keys", "log", "work"):
         (place / name).mkdir(parents=True)
-    assert key_folders(Home(tmp_path)) == [place / "keys", place / "log"]
+    assert view_of(Home(tmp_path)).hidden == (place / "keys", place / "log")

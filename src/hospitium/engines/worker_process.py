@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, TypeAlias, cast, get_args
 
 from hospitium.site import isolation
 from hospitium.site.footprint import peak_memory_bytes
-from hospitium.site.isolation import Isolation, Limits
+from hospitium.site.isolation import Isolation, Limits, View
 
 Handler: TypeAlias = Callable[[bytes], bytes]
 """What a worker does with a request; a module-level function, which a worker finds by its name."""
@@ -51,7 +51,7 @@ class WorkerSetup:
     isolated: bool
     limits: Limits
     addresses: tuple[str, ...]
-    hidden: tuple[Path, ...]
+    view: View
 
 
 class Worker:
@@ -152,7 +152,7 @@ def _first_frame(setup: WorkerSetup, *, here: str) -> bytes:
             "isolated": setup.isolated,
             "limits": asdict(setup.limits),
             "addresses": [here, *setup.addresses],
-            "hidden": [str(path) for path in setup.hidden],
+            "view": {name: [*map(str, paths)] for name, paths in asdict(setup.view).items()},
         }
     ).encode()
 
@@ -178,11 +178,11 @@ def _confined(told: dict[str, Any]) -> Isolation:
     """Give up what this worker shall not have; return what it finds when it tries to get out."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    hidden = [Path(path) for path in told["hidden"]]
+    view = View(**{name: tuple(map(Path, paths)) for name, paths in told["view"].items()})
     if told["isolated"]:
-        isolation.cut_off(hidden)
+        isolation.cut_off(view)
     isolation.limit(Limits(**told["limits"]))
-    return isolation.probe(told["addresses"], hidden=hidden) if told["isolated"] else "not_tested"
+    return isolation.probe(told["addresses"], view=view) if told["isolated"] else "not_tested"
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from hospitium.engines.worker_process import Handler, Worker, WorkerDiedError, WorkerSetup
 from hospitium.errors import EngineError, SiteError
 from hospitium.site.consent import REFUSALS
-from hospitium.site.isolation import Isolation, Limits
+from hospitium.site.isolation import ALL, Isolation, Limits, View
 
 __all__ = ["Handler", "WorkerDiedError", "WorkerPool"]
 
@@ -45,7 +44,7 @@ class WorkerPool:
         limits: What each worker may use.
         addresses: URLs or ``host:port`` of the coordinator and the proxy: an isolated worker tries
             to reach them, and must fail.
-        hidden: Folders that an isolated worker finds empty: those of the keys.
+        view: How an isolated worker finds this machine's files.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class WorkerPool:
         isolated: bool = False,
         limits: Limits | None = None,
         addresses: Sequence[str] = (),
-        hidden: Sequence[Path] = (),
+        view: View = ALL,
     ) -> None:
         self.num_workers = num_workers or os.cpu_count() or 1
         self._setup = WorkerSetup(
@@ -64,7 +63,7 @@ class WorkerPool:
             isolated=isolated,
             limits=limits or Limits(),
             addresses=tuple(addresses),
-            hidden=tuple(hidden),
+            view=view,
         )
         self._found: Isolation = "not_tested"
         self._peak_bytes = 0
@@ -102,9 +101,9 @@ class WorkerPool:
             self._peak_bytes = max([self._peak_bytes, *now])
         return self._peak_bytes
 
-    def hide(self, folders: Sequence[Path]) -> None:
-        """Hide these folders from now on; a worker started before is replaced when it is idle."""
-        self._setup = replace(self._setup, hidden=tuple(folders))
+    def show(self, view: View) -> None:
+        """Have workers find files so from now on; one that is there is replaced when it is idle."""
+        self._setup = replace(self._setup, view=view)
 
     def prepare(self, *, deadline_s: float = 60.0) -> Isolation:
         """Start a worker now, and return what it found; raises as `submit`'s future does."""

@@ -19,6 +19,7 @@ from hospitium.operations.doctor_checks import ENGINEER, Check, failed, skipped
 from hospitium.operations.doctor_coordinator import check_coordinator, check_runs
 from hospitium.operations.doctor_way import Wishes, check_invite, check_way
 from hospitium.operations.enrolment import joined
+from hospitium.site.isolation import View
 from hospitium.site.membership import Membership, memberships
 from hospitium.state.home import Home
 
@@ -79,7 +80,7 @@ def _federations(home: Home, wishes: Wishes, *, now: Callable[[], datetime]) -> 
     if not places:
         yield skipped("federation", "this site has not asked to join one; --invite FILE tries the "
                                     "way to its coordinator before")  # fmt: skip
-        yield from doctor_machine.check_worker(addresses=(), hidden=(), required=True)
+        yield from doctor_machine.check_worker(addresses=(), required=True)
     for place in places:
         found = list(_membership(place, wishes, now=now))
         yield from _named(found, place.settings.federation if len(places) > 1 else "")
@@ -103,8 +104,8 @@ def _worker(place: Membership) -> Iterator[Check]:
     with suppress(HospitiumError):
         connection = connection_of(place)
         addresses = [connection.url, *([connection.proxy] if connection.proxy else [])]
-    hidden = [place.folder / "keys"]
-    yield from doctor_machine.check_worker(addresses=addresses, hidden=hidden, required=required)
+    view = View(hidden=(place.folder / "keys",), protected=(place.folder,))
+    yield from doctor_machine.check_worker(addresses=addresses, view=view, required=required)
 
 
 def _named(checks: Sequence[Check], federation: str) -> list[Check]:

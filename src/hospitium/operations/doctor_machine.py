@@ -26,7 +26,7 @@ from hospitium.operations.doctor_checks import (
     warned,
 )
 from hospitium.operations.versions import versions
-from hospitium.site.isolation import REMEDY
+from hospitium.site.isolation import ALL, REMEDY, View
 from hospitium.state.examining import examine
 from hospitium.state.home import Home
 from hospitium.training.machine import gpu_memory_bytes, memory_bytes
@@ -237,11 +237,9 @@ def nothing(request: bytes) -> bytes:
     return b""
 
 
-def check_worker(
-    *, addresses: Sequence[str], hidden: Sequence[Path], required: bool
-) -> Iterator[Check]:
+def check_worker(*, addresses: Sequence[str], required: bool, view: View = ALL) -> Iterator[Check]:
     """Start a worker as training would be started, and say whether it could reach the network."""
-    pool = WorkerPool(nothing, num_workers=1, isolated=True, addresses=addresses, hidden=hidden)
+    pool = WorkerPool(nothing, num_workers=1, isolated=True, addresses=addresses, view=view)
     try:
         outcome = pool.prepare(deadline_s=WORKER_START_S)
     except (TimeoutError, WorkerDiedError, OSError, HospitiumError) as error:

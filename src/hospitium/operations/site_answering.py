@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from hospitium.engines.hub.connection import Connection
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.site_loop import SiteKeys, SiteLoop
+from hospitium.engines.hub.site_work import WRITTEN
 from hospitium.engines.hub.transport import connection_of
 from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
@@ -22,8 +24,9 @@ from hospitium.site.condition import Condition
 from hospitium.site.departures import LOG
 from hospitium.site.egress import Egress
 from hospitium.site.footprint import peak_memory_bytes
-from hospitium.site.isolation import Limits
+from hospitium.site.isolation import Limits, View
 from hospitium.site.membership import Membership
+from hospitium.state import durable
 from hospitium.state.home import Home
 from hospitium.wire.signing import VerifyKey
 
@@ -103,10 +106,10 @@ class Answering:
         return 0 if wanted is None else self._new_loop(wanted).run_once()
 
     def look(self) -> None:
-        """Note how the training process is cut off, and what it must not see."""
+        """Note how the training process is cut off, and what it must not see or change."""
         if self._pool is not None:
             self._condition.note(isolation=self._pool.isolation())
-            self._pool.hide(key_folders(self._home))
+            self._pool.show(view_of(self._home, self._folder))
 
     def peak_memory_bytes(self) -> int:
         """Return the most that this process and its training process held, together."""
@@ -149,7 +152,9 @@ class Answering:
 
     def _new_loop(self, identity: _Identity) -> SiteLoop:
         self._identity = identity
-        self._pool = isolated_pool(self._home, identity.connection, limits=identity.limits)
+        self._pool = isolated_pool(
+            self._home, identity.connection, folder=self._folder, limits=identity.limits
+        )
         self._loop = SiteLoop(
             site_id=identity.site_id,
             keys=identity.keys,
@@ -177,13 +182,18 @@ class Answering:
 
 
 def isolated_pool(
-    home: Home, connection: Connection, *, limits: Limits | None = None
+    home: Home,
+    connection: Connection,
+    *,
+    folder: Path | None = None,
+    limits: Limits | None = None,
 ) -> WorkerPool:
     """Return a pool of one worker without network and keys, which tries to reach what it must not.
 
     Args:
-        home: This installation; the folders with keys are hidden.
+        home: This installation; the folders with keys are hidden, and it can change none.
         connection: Whom the worker must not reach; it is told no login.
+        folder: Where it works all the same: a federation's folder of answers and models.
         limits: What it may use.
     """
     proxy = connection.proxy or urllib.request.getproxies().get("https", "")
@@ -194,17 +204,33 @@ def isolated_pool(
         isolated=True,
         limits=limits,
         addresses=[_without_login(address) for address in addresses],
-        hidden=key_folders(home),
+        view=view_of(home, folder),
     )
 
 
-def key_folders(home: Home) -> Sequence[Path]:
-    """Return the folders of this installation that a training process must not see.
+def view_of(home: Home, folder: Path | None = None) -> View:
+    """Return how a training process finds this installation.
 
-    Those with keys, and those with the record of what left.
+    It sees no keys and no record of what left. It can change nothing but what it is there to write:
+    the change in the outbox, the state of a run, and the log for the site's own staff.
     """
     places = home.folder / "site" / "federations"
-    return sorted([*places.glob("*/keys"), *places.glob(f"*/{LOG}")])
+    writable = [] if folder is None else _made(folder)
+    if (temporary := Path(tempfile.gettempdir())).is_relative_to(home.folder.resolve()):
+        writable.append(temporary)
+    return View(
+        hidden=tuple(sorted([*places.glob("*/keys"), *places.glob(f"*/{LOG}")])),
+        protected=(home.folder,),
+        writable=tuple(writable),
+    )
+
+
+def _made(folder: Path) -> list[Path]:
+    """Make what a training process writes, so that it can be left open to it."""
+    log = folder / "site.log"
+    with durable.storage_errors(log):
+        log.touch()
+    return [*(durable.make_folder(folder / name) for name in WRITTEN), log]
 
 
 def _without_login(address: str) -> str:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 _SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVS = 4, 22, 38
 _CAPABILITY_VERSION = 0x20080522
 
@@ -37,7 +39,8 @@ def enter_empty_namespaces() -> None:
 
     A user namespace comes with it, so that no root is needed, and so that the process keeps no
     right over its parent: not to trace it, nor to enter its namespaces, also when both are root.
-    Abstract UNIX sockets stay behind with the network. Must be called with one thread.
+    Abstract UNIX sockets stay behind with the network. What is mounted here afterwards, nobody
+    else sees. Must be called with one thread.
     """
     empty = _NEW_NET | _NEW_MOUNTS | _NEW_IPC
     uid, gid = os.geteuid(), os.getegid()
@@ -45,17 +48,34 @@ def enter_empty_namespaces() -> None:
         _call("unshare", _NEW_USER | empty)
     except OSError:
         _call("unshare", empty)  # a machine without user namespaces, and we are root
-        return
-    for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1")):
-        Path("/proc/self", name).write_text(line, encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    else:
+        for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1")):
+            Path("/proc/self", name).write_text(line, encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def protect(folders: Sequence[Path], *, but: Sequence[Path]) -> None:
+    """Let this process change nothing in these folders; needs the namespaces of this module.
+
+    Args:
+        folders: Existing ones, with all that is mounted inside them.
+        but: Folders and files inside them that stay as they are.
+    """
+    open_still = [path.resolve() for path in but]
+    for folder in [*folders, *open_still]:
+        _bind(folder, folder, _MS_BIND | _MS_REC)
+    for folder in folders:
+        for place in _mounted_in(folder.resolve()):
+            if not any(place.is_relative_to(path) for path in open_still):
+                kept = os.statvfs(place).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+                _bind(place, place, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+    with suppress(FileNotFoundError):
+        os.chdir(Path.cwd())  # the same folder, found anew through what is mounted now
 
 
 def hide(folders: Sequence[Path]) -> None:
     """Put an empty folder in the place of each; needs the namespaces of this module."""
-    if not folders:
-        return
-    _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     for folder in folders:
         _call("mount", b"none", os.fsencode(folder), b"tmpfs", flags, b"size=4k,mode=0500")
@@ -102,6 +122,19 @@ def _filter(machine: str) -> bytes:
         (_RETURN, 0, 0, _REFUSE),
     ]
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def _bind(source: Path, target: Path, flags: int) -> None:
+    _call("mount", os.fsencode(source), os.fsencode(target), None, flags, None)
+
+
+def _mounted_in(folder: Path) -> Iterator[Path]:
+    """Yield the places in a folder, itself among them, where something is mounted."""
+    for row in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        escaped = row.split()[4]
+        name = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), escaped)
+        if (place := Path(os.fsdecode(name))).is_relative_to(folder):
+            yield place
 
 
 def _call(name: str, *args: bytes | int | None) -> None:

@@ -7,7 +7,8 @@ other systems a process cannot do that; `REMEDY` says what an administrator can 
 tells whether it was done.
 
 The worker runs as the same user as the agent. On Linux the folders with the keys are therefore
-hidden from it; elsewhere only an account of its own keeps key files from it.
+hidden from it, and of the installation it can change only what it is there to write (`View`);
+elsewhere only an account of its own keeps the agent's files from it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,20 +73,40 @@ class Limits:
     nice: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What of this machine's files a worker finds otherwise than they are.
+
+    Attributes:
+        hidden: Existing folders that it finds empty.
+        protected: Existing folders in which it can change nothing.
+        writable: Folders and files inside those in which it can all the same.
+    """
+
+    hidden: tuple[Path, ...] = ()
+    protected: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+
+
+ALL = View()
+"""Files as they are."""
+
+
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Return what of an environment a worker may see; a name counts in any case, as on Windows."""
     return {name: value for name, value in given.items() if name.upper() in ENVIRONMENT}
 
 
-def cut_off(hidden: Sequence[Path] = ()) -> None:
+def cut_off(view: View = ALL) -> None:
     """Take the network, the keys and every right from this process, as far as its system can.
 
-    On Linux: an empty network namespace without loopback, the hidden folders empty, no capability,
-    no new privilege, and no system call that opens a socket. What the kernel refuses is left out
-    without a word: ask `probe`. Elsewhere only new files are made private.
+    On Linux: an empty network namespace without loopback, the hidden folders empty, the protected
+    ones read-only, no capability, no new privilege, and no system call that opens a socket. What
+    the kernel refuses is left out without a word: ask `probe`. Elsewhere only new files are made
+    private.
 
     Args:
-        hidden: Existing folders that this process shall find empty.
+        view: How this process shall find files.
     """
     os.umask(0o077)
     if sys.platform != "linux":
@@ -92,7 +114,9 @@ def cut_off(hidden: Sequence[Path] = ()) -> None:
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "other threads would keep the network"
     with suppress(OSError):
         confinement.enter_empty_namespaces()
-        confinement.hide(hidden)
+        with suppress(OSError):
+            confinement.protect(view.protected, but=view.writable)
+        confinement.hide(view.hidden)
     with suppress(OSError):
         confinement.drop_rights()
     with suppress(OSError):
@@ -131,24 +155,24 @@ def _no_dumps() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def probe(
-    addresses: Iterable[str], *, hidden: Sequence[Path] = ()
-) -> Literal["cut_off", "not_cut_off"]:
-    """Try to get out: to each address, to the name servers, and into the hidden folders.
+def probe(addresses: Iterable[str], *, view: View = ALL) -> Literal["cut_off", "not_cut_off"]:
+    """Try to get out: to each address, to the name servers, and into the agent's folders.
 
     The caller listens at one of the addresses, on this machine's loopback, so that there is
     something to be reached; without that a process beside an unplugged cable would pass.
 
     Args:
         addresses: ``host:port`` or URLs: the listener, the coordinator, the proxy.
-        hidden: Folders that must be found empty.
+        view: Which folders must be found empty, and in which nothing must be written.
 
     Returns:
         ``cut_off`` only if everything failed.
     """
     reached = any(_connects(address) for address in addresses)
     reached = reached or _finds_names()
-    return "not_cut_off" if reached or any(_sees_into(folder) for folder in hidden) else "cut_off"
+    reached = reached or any(_sees_into(folder) for folder in view.hidden)
+    reached = reached or any(_writes_into(folder) for folder in view.protected)
+    return "not_cut_off" if reached else "cut_off"
 
 
 def _connects(address: str) -> bool:
@@ -211,3 +235,12 @@ def _sees_into(folder: Path) -> bool:
         return next(folder.iterdir(), None) is not None
     except OSError:
         return False
+
+
+def _writes_into(folder: Path) -> bool:
+    """Whether a file can be made in a folder; it is gone at once."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True

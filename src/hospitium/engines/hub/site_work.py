@@ -31,6 +31,9 @@ from hospitium.wire.canonical import canonical_json
 
 KEPT_MODELS = 2
 
+WRITTEN = ("outbox", "runs")
+"""Folders of a site in which its training process writes; all others are its agent's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
