@@ -30,7 +30,7 @@ from hospitium.state.store import Store
 from hospitium.testing.fakes import DirectEngine
 from hospitium.types import Answer, Engine, Task, Update
 from hospitium.wire.canonical import digest
-from hospitium.wire.envelope import binding_of, decode_update, with_blob
+from hospitium.wire.envelope import binding_of, decode_update, encode_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
     lies = [
         patch.object(site_work, "inspect", _inspect_nothing),
         patch.object(answers, "binding_of", _bound_to_anything),
-        patch.object(answers, "with_blob", _with_what_is_promised),
+        patch.object(answers, "encode_update", _with_what_is_promised),
     ]
     for lie in lies:
         lie.start()
@@ -110,9 +110,17 @@ def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
     return running.engine(Store(place / "store"), on_close=stop)
 
 
-def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: Any) -> Update:
+@dataclass(frozen=True, kw_only=True)
+class _Said(Update):
+    """An update of which the acts said, in these bytes, what it is."""
+
+    envelope: bytes
+
+
+def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: Any) -> _Said:
     """Let out whatever the acts say, as the agent of a site would whose people wish to lie."""
-    return Update(
+    return _Said(
+        envelope=envelope,
         run_id=task.run_id,
         round_number=task.round_number,
         site_id=rest["site_id"],
@@ -123,19 +131,20 @@ def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: 
     )
 
 
-def _bound_to_anything(envelope: bytes) -> str:
+def _bound_to_anything(said: _Said) -> str:
     """Seal whatever there is, for whatever it says."""
     with suppress(UpdateError):
-        return binding_of(envelope)
-    return digest(envelope)
+        return binding_of(decode_update(said.envelope)[0])
+    return digest(said.envelope)
 
 
-def _with_what_is_promised(envelope: bytes, blob_digest: str) -> bytes:
+def _with_what_is_promised(said: _Said, *, blob_digest: str) -> bytes:
     """Leave an envelope as it is, but for one that names no file yet."""
     with suppress(UpdateError):
-        if not decode_update(envelope)[1]:
-            return with_blob(envelope, blob_digest)
-    return envelope
+        update, promised = decode_update(said.envelope)
+        if not promised:
+            return encode_update(update, blob_digest=blob_digest)
+    return said.envelope
 
 
 @cache

@@ -18,10 +18,12 @@ from hospitium.engines.site_worker import answer_request
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
 from hospitium.errors import SiteError
 from hospitium.operations.running import open_ledger, sites_of
+from hospitium.operations.site_answering import view_of
 from hospitium.plan.schema import ModelSection
 from hospitium.site.consent import REFUSALS
 from hospitium.site.isolation import ALL, Limits, View
 from hospitium.site.keys import make_key
+from hospitium.state.home import Home
 from hospitium.training import trainer_for
 from hospitium.types import Task
 from hospitium.wire.blob import digest_of
@@ -162,6 +164,24 @@ def test_a_reply_of_a_length_that_nobody_sends_ends_the_worker_not_the_agent(poo
     assert told(order(pool, "allocate", num_bytes=5)) == 5
 
 
+@pytest.mark.parametrize("name", ["policy.toml", "answers/a.sealed", "answers/.a.part", "spares/1"])
+def test_a_worker_can_put_nothing_where_the_agent_keeps_what_leaves(pool_of, tmp_path, name):
+    place = tmp_path / "site" / "federations" / "north"
+    work = place / "work"
+    for folder in ("answers", "spares", "../keys"):
+        (work / folder).mkdir(parents=True)
+    view = view_of(Home(tmp_path), work)
+    assert sorted(path.name for path in view.writable) == ["outbox", "runs", "site.log"]
+    assert view.protected == (tmp_path,) and view.hidden == (place / "keys",)
+    pool = pool_of(view=view)
+    assert pool.prepare() == "cut_off"
+    for path in (work / "outbox" / "a", work / "runs" / "b", work / "site.log"):
+        told(order(pool, "touch", path=str(path)))
+    with pytest.raises(WorkerDiedError):
+        told(order(pool, "touch", path=str(work / name)))
+    assert not (work / name).exists() and (work / "site.log").read_text() == "x"
+
+
 # --- a real task at a site with real keys --------------------------------------------------------
 
 
@@ -224,7 +244,8 @@ def test_a_real_task_leaves_no_key_anywhere_and_writes_only_into_the_sites_folde
     monkeypatch.setenv("HOSPITIUM_SITE_KEY", key.to_bytes().hex())
     before = contents(tmp_path)
 
-    pool = pool_of(answer_request, view=View(hidden=(keys,)))
+    view = View(hidden=(keys,), protected=(tmp_path,), writable=(local.folder,))
+    pool = pool_of(answer_request, view=view)
     reply = pool.submit(request, deadline_s=120, must_be_cut_off=True).result(timeout=120)
     assert "envelope" in json.loads(reply), (local.folder / "site.log").read_text()
     after = contents(tmp_path)

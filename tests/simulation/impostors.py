@@ -75,14 +75,14 @@ def _hand_in(
     if update.site_id == process.name:
         actors.note(stage, process.name, update, path)
     content = encode_update(update, blob_digest=path.stem)
-    sealed = _sealed(path, run_key, content)
+    sealed = _sealed(path, run_key, update)
     other = replace(reply, content=content, sealed=sealed.name if run_key else "")
     client = HubClient(replace(connection_of(place), patience_s=20.0), key=keys[0])
     client.upload(sealed, sealed.name, other.signed(keys[1]))
 
 
-def _sealed(path: Path, run_key: str, content: bytes) -> Path:
+def _sealed(path: Path, run_key: str, update: Update) -> Path:
     target = path.with_suffix(".second")
     with path.open("rb") as source, target.open("wb") as file:
-        digest, _ = sealing.seal(source, file, run_key=run_key, binding=binding_of(content))
+        digest, _ = sealing.seal(source, file, run_key=run_key, binding=binding_of(update))
     return target.rename(path.with_name(digest))

@@ -69,7 +69,7 @@ class Oslo:
         for path in (self._work / "answers").glob("*.json"):
             row = json.loads(path.read_bytes())
             if row["run_id"] == self._run_id and row["round_number"] > after:
-                data = (self._work / "outbox" / row["file"]).read_bytes()
+                data = (self._work / "answers" / row["file"]).read_bytes()
                 found.append((row["round_number"], data, path.with_suffix(".receipt").is_file()))
         return max(found, default=None)
 

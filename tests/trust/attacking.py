@@ -23,7 +23,7 @@ from hospitium.types import Seat, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.blob import blocks_of
 from hospitium.wire.canonical import digest
-from hospitium.wire.envelope import binding_of, decode_task, encode_update
+from hospitium.wire.envelope import binding_of, decode_task, decode_update, encode_update
 from hospitium.wire.sealing import seal
 from hospitium.wire.signing import SigningKey
 
@@ -142,7 +142,7 @@ class Site:
 def bound_to(content: bytes) -> str:
     """Bind a sealed file to whatever is said, even where that is no envelope."""
     try:
-        return binding_of(content)
+        return binding_of(decode_update(content)[0])
     except UpdateError:
         return digest(content)
 

@@ -254,10 +254,14 @@ def check_worker(*, addresses: Sequence[str], required: bool, view: View = ALL) 
         pool.close()
     yield passed("worker", "a training process starts and answers")
     if outcome == "cut_off":
-        yield passed("isolation", "a training process tried to reach the network, and could not")
+        yield passed("isolation", "a training process tried to get out and could not")
     elif required:
-        found = "a training process can reach the network; the site's policy forbids training so"
+        found = (
+            "a training process can reach the network or the agent's files; the policy forbids that"
+        )
         yield failed("isolation", found, remedy=REMEDY, who=ENGINEER)
     else:
-        found = "a training process can reach the network; the site's policy lets it"
+        found = (
+            "a training process can reach the network or the agent's files; the policy allows that"
+        )
         yield warned("isolation", found, remedy=REMEDY, who=ENGINEER)

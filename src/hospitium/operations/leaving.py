@@ -155,11 +155,11 @@ def _row(federation: str, recorded: Recorded, *, now: datetime) -> dict[str, Any
 
 
 def _kept_file(home: Home, federation: str, recorded: Recorded) -> Path | None:
-    """Return the file that left with an update, while it is in the outbox."""
-    work = home.folder / "site" / "federations" / federation / WORK
-    for path in sorted((work / "answers").glob("*.json")) if federation else []:
+    """Return the file that left with an update, while it is kept."""
+    folder = home.folder / "site" / "federations" / federation / WORK / "answers"
+    for path in sorted(folder.glob("*.json")) if federation else []:
         fields = json.loads(path.read_bytes())
-        file = work / "outbox" / str(fields["file"])
+        file = folder / str(fields["file"])
         if fields["sha256"] == recorded.line.leaf.get("sha256") and file.is_file():
             return file
     return None

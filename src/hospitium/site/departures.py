@@ -26,7 +26,7 @@ LOG = "log"
 """The folder of a federation's record at a site, in the federation's folder."""
 
 MAX_KEPT_BYTES = 1 << 20
-"""Larger payloads are files of updates: they stay in the outbox until their receipt is here."""
+"""Larger payloads are files of updates: they stay beside their answer until its receipt is here."""
 
 OVERDUE = timedelta(hours=24)
 """After this, a departure without receipt is unacknowledged."""

@@ -77,25 +77,13 @@ def encode_update(update: Update, *, blob_digest: str) -> bytes:
     )
 
 
-def with_blob(envelope: bytes, blob_digest: str) -> bytes:
-    """Return the envelope of an update with the digest of its file in the place of the one there.
-
-    Raises:
-        UpdateError: It is no update's envelope.
-    """
-    return canonical_json({**_fields(envelope, "update", _UPDATE_CHECKS), "blob": blob_digest})
-
-
-def binding_of(envelope: bytes) -> str:
+def binding_of(update: Update) -> str:
     """Return to what the sealed file of an update is bound: all of its envelope but the digest.
 
     That is the SHA-256, hexadecimal, of the envelope that names no file: the digest of the content
     is known only when it has been sealed, and is in the envelope that is signed.
-
-    Raises:
-        UpdateError: It is no update's envelope.
     """
-    return digest(with_blob(envelope, ""))
+    return digest(encode_update(update, blob_digest=""))
 
 
 def decode_update(data: bytes) -> tuple[Update, str]:

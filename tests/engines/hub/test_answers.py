@@ -6,14 +6,15 @@ import json
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from hospitium.engines.hub.answers import Answers
-from hospitium.errors import CorruptedError, UpdateError
+from hospitium.engines.hub.answers import PLAIN, SEALED, Answers
+from hospitium.errors import CorruptedError, StorageError, UpdateError
 from hospitium.state import spares
 from hospitium.types import Task, Update
-from hospitium.wire.envelope import binding_of, decode_update, encode_update
+from hospitium.wire.envelope import binding_of, decode_update
 from hospitium.wire.sealing import RunKey, open_sealed
 
 KEY, OTHER = RunKey.from_bytes(b"k" * 32), RunKey.from_bytes(b"o" * 32)
@@ -27,7 +28,6 @@ UPDATE = Update(
     num_cases=7,
     delta={},
 )
-ENVELOPE = encode_update(UPDATE, blob_digest="")
 FACTS = {"run_id": "r", "sums": ["n"]}
 
 
@@ -42,28 +42,36 @@ def task(round_number=1, run_id="r"):
     )
 
 
+def taken(answers, name=b"task", *, content=CONTENT):
+    path = answers.outbox / "x.unsealed"
+    path.write_bytes(content)
+    file = answers.take(name, path)
+    assert not path.exists() and file.parent != path.parent and file.read_bytes() == content
+    return file
+
+
 def keep(answers, name=b"task", *, key=KEY, content=CONTENT, **options):
-    file = None
-    if content is not None:
-        name_of = f"{hashlib.sha256(content).hexdigest()}.safetensors"
-        file = answers.outbox / ("x.unsealed" if key else name_of)
-        file.write_bytes(content)
+    file = None if content is None else taken(answers, name, content=content)
     run_key = key.public if key else ""
-    made = answers.made(name, envelope=ENVELOPE, file=file, run_key=run_key)
+    made = answers.made(name, update=UPDATE, file=file, run_key=run_key)
     kept = replace(made, facts=FACTS)
     answers.keep(name, kept, task=task(**options), run_key=run_key)
+    if file is not None and kept.file != file:
+        answers.let_go(file)
     return kept
 
 
 def opened(kept):
     file = io.BytesIO(kept.file.read_bytes())
-    content, found = open_sealed(file, key=KEY, binding=binding_of(ENVELOPE))
+    content, found = open_sealed(file, key=KEY, binding=binding_of(UPDATE))
     assert decode_update(kept.content) == (UPDATE, found)
     return bytes(content)
 
 
 def files(answers):
-    return sorted(path.suffix for path in answers.outbox.iterdir())
+    assert not [path for path in answers.outbox.iterdir() if not path.is_dir()]
+    names = (answers.outbox.parent / "answers").iterdir()
+    return sorted(path.suffix for path in names if path.suffix in (PLAIN, SEALED))
 
 
 def test_a_change_is_sealed_once_and_only_the_sealed_file_is_kept(tmp_path):
@@ -81,52 +89,68 @@ def test_without_a_run_key_the_change_leaves_as_it_is(tmp_path):
     answers = Answers(tmp_path)
     kept = keep(answers, key=None)
     assert kept.sealed == "" and kept.sha256 == hashlib.sha256(CONTENT).hexdigest()
-    assert kept.file.read_bytes() == CONTENT
+    assert decode_update(kept.content) == (UPDATE, kept.sha256)
+    assert kept.file.read_bytes() == CONTENT and files(answers) == [".safetensors"]
     assert answers.find(b"task") == kept
-
-
-def test_a_file_that_is_not_that_of_its_name_is_not_kept(tmp_path):
-    """Else the record would say of what leaves what it is not: the process that trains may lie."""
-    answers = Answers(tmp_path)
-    file = answers.outbox / f"{hashlib.sha256(CONTENT).hexdigest()}.safetensors"
-    file.write_bytes(CONTENT[:-1] + b"?")
-    with pytest.raises(UpdateError) as caught:
-        answers.made(b"task", envelope=ENVELOPE, file=file)
-    assert caught.value.reason == "blob_digest" and answers.find(b"task") is None
-    assert list(answers.outbox.iterdir()) == [file]
-
-
-def test_what_is_sealed_is_named_by_what_was_sealed_whatever_was_said_of_it(tmp_path):
-    """The process that trains may lie: the agent itself hashes what it seals."""
-    answers = Answers(tmp_path)
-    file = answers.outbox / "x.unsealed"
-    file.write_bytes(CONTENT)
-    lie = encode_update(UPDATE, blob_digest="2" * 64)
-    made = answers.made(b"task", envelope=lie, file=file, run_key=KEY.public)
-    assert opened(made) == CONTENT
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_link_that_a_worker_left_is_not_followed(tmp_path):
     answers = Answers(tmp_path)
-    secret, file = tmp_path / "key", answers.outbox / "x.unsealed"
+    secret, path = tmp_path / "key", answers.outbox / "x.unsealed"
     secret.write_bytes(CONTENT)
-    for leave in (lambda: file.symlink_to(secret), lambda: os.mkfifo(file)):
+    for leave in (lambda: path.symlink_to(secret), lambda: os.mkfifo(path)):
         leave()
         with pytest.raises(UpdateError) as caught:
-            answers.made(b"task", envelope=ENVELOPE, file=file, run_key=KEY.public)
+            answers.take(b"task", path)
         assert caught.value.reason == "header"
-        assert secret.read_bytes() == CONTENT and list(answers.outbox.iterdir()) == [file]
-        file.unlink()
-
-
-def test_what_is_no_envelope_is_not_sealed(tmp_path):
-    answers = Answers(tmp_path)
-    file = answers.outbox / "x.unsealed"
-    file.write_bytes(CONTENT)
+        assert secret.read_bytes() == CONTENT and list(answers.outbox.iterdir()) == [path]
+        Answers(tmp_path)
+        assert secret.read_bytes() == CONTENT and not [*answers.outbox.iterdir()]
+    path.mkdir()
     with pytest.raises(UpdateError):
-        answers.made(b"task", envelope=b"{}", file=file, run_key=KEY.public)
-    assert list(answers.outbox.iterdir()) == [file]
+        answers.take(b"task", path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_that_is_put_there_at_the_last_moment_is_not_followed_either(tmp_path, monkeypatch):
+    answers = Answers(tmp_path)
+    secret, path = tmp_path / "key", answers.outbox / "x.unsealed"
+    secret.write_bytes(CONTENT)
+    path.symlink_to(secret)
+    plain = secret.lstat()
+    seen = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda self: plain if self == path else seen(self))
+    with pytest.raises(UpdateError):
+        answers.take(b"task", path)
+    assert secret.read_bytes() == CONTENT and files(answers) == []
+
+
+def test_a_file_that_is_not_there_is_none(tmp_path):
+    assert Answers(tmp_path).take(b"task", tmp_path / "outbox" / "x.unsealed") is None
+
+
+def test_a_file_of_a_refused_answer_is_let_go_whatever_the_disk_says(tmp_path, monkeypatch):
+    answers = Answers(tmp_path)
+    file = taken(answers)
+
+    def refuse(path):
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers._written, "keep", refuse)
+        answers.let_go(file)
+    assert files(answers) == [".safetensors"]
+    answers.let_go(file)
+    assert files(answers) == []
+
+
+def test_a_key_to_which_nothing_can_be_sealed_leaves_no_sealed_file(tmp_path):
+    answers = Answers(tmp_path)
+    file = taken(answers)
+    with pytest.raises(UpdateError):
+        answers.made(b"task", update=UPDATE, file=file, run_key="0" * 64)
+    assert files(answers) == [".safetensors"] and file.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(("kept_for", "asked_for"), [(KEY, OTHER), (KEY, None), (None, KEY)])
@@ -176,8 +200,9 @@ def test_answers_stay_until_there_is_a_receipt_and_a_later_round(tmp_path):
 def test_what_an_interrupted_answer_left_behind_goes_at_the_next_start(tmp_path):
     answers = Answers(tmp_path)
     kept = keep(answers)
-    left = [answers.outbox / "x.safetensors", answers.outbox / ".y.sealed.7.part"]
-    for path in left:
+    folder = tmp_path / "answers"
+    left = [folder / "x.safetensors", folder / "y.sealed"]
+    for path in [*left, folder / ".y.sealed.7.part", answers.outbox / "z.unsealed"]:
         path.write_bytes(b"left behind")
     (damaged,) = (tmp_path / "answers").glob("*.json")
     fields = damaged.read_bytes()
@@ -186,7 +211,8 @@ def test_what_an_interrupted_answer_left_behind_goes_at_the_next_start(tmp_path)
     assert all(path.exists() for path in left)
     damaged.write_bytes(fields)
     assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
-    assert list(answers.outbox.iterdir()) == [kept.file]
+    assert {path.name for path in folder.iterdir()} == {damaged.name, kept.file.name}
+    assert files(answers) == [".sealed"]
 
 
 def test_an_answer_that_cannot_be_read_is_said_and_left(tmp_path):

@@ -21,7 +21,7 @@ from hospitium.state.unfinished import MIN_CHUNK_BYTES, Shape
 from hospitium.types import LeftOut, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.canonical import digest
-from hospitium.wire.envelope import binding_of, encode_update
+from hospitium.wire.envelope import binding_of, decode_update, encode_update
 from hospitium.wire.sealing import RunKey, seal, sealed_bytes
 from hospitium.wire.signing import SigningKey
 
@@ -147,7 +147,7 @@ def sealed_of(content=None, *, key=KEY, envelope=None):
         io.BytesIO(plain_of() if content is None else content),
         target,
         run_key=key.public,
-        binding=binding_of(envelope or envelope_of()),
+        binding=binding_of(decode_update(envelope or envelope_of())[0]),
     )
     return target.getvalue()
 

@@ -1,8 +1,9 @@
 """A site's answers on disk: kept before they leave, and until the coordinator has signed for them.
 
-One small file for each answered task, named by the SHA-256 of the task, and the file of the change
-in the outbox. They are deleted when a receipt is here and the run has gone on to a later round;
-without a receipt they stay.
+One small file for each answered task, named by the SHA-256 of the task, and beside it the file of
+the change. They are deleted when a receipt is here and the run has gone on to a later round;
+without a receipt they stay. The process that trains can change nothing here: it writes to the
+outbox, from which its file is taken before anything of it is believed.
 
 Where the task names a run key, the change is sealed to it once, and only the sealed file is kept:
 each try sends the same bytes.
@@ -12,27 +13,26 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from hospitium.engines.hub.uploading import remember
-from hospitium.errors import CorruptedError, UpdateError
+from hospitium.errors import CorruptedError, StorageError, UpdateError
 from hospitium.site.egress import spares_of
 from hospitium.state import durable
 from hospitium.state.spares import Spares
-from hospitium.types import Json, Task
+from hospitium.types import Json, Task, Update
 from hospitium.wire.blob import file_digest
 from hospitium.wire.canonical import canonical_json, digest
-from hospitium.wire.envelope import binding_of, with_blob
+from hospitium.wire.envelope import binding_of, encode_update
 from hospitium.wire.running_digest import RunningDigest
 from hospitium.wire.sealing import seal
 
-SEALED = ".sealed"
+SEALED, PLAIN = ".sealed", ".safetensors"
 
 NUM_SPARES = 2
 """The change that is sealed next, and the model that comes next, are written over these."""
@@ -63,9 +63,8 @@ class Answers:
     """The answers of one site. What an interrupted answer left behind is deleted at the start.
 
     Attributes:
-        outbox: Where changes lie, and where a worker writes them.
+        outbox: Where a worker writes a change.
         spares: What this process wrote and nobody needs any more; a worker does not touch it.
-        written: The same of what workers wrote, for their next change.
 
     Args:
         folder: The site's own folder.
@@ -74,7 +73,7 @@ class Answers:
     def __init__(self, folder: Path) -> None:
         self.outbox = durable.make_folder(folder / "outbox")
         self.spares = Spares(folder / "spares", most=NUM_SPARES)
-        self.written = spares_of(self.outbox)
+        self._written = spares_of(self.outbox)
         self._folder = durable.make_folder(folder / "answers")
         self._delete_unnamed()
 
@@ -88,7 +87,7 @@ class Answers:
         if not path.is_file():
             return None
         fields = _read(path)
-        file = self.outbox / fields["file"] if fields["file"] else None
+        file = self._folder / fields["file"] if fields["file"] else None
         if file is not None and (not file.is_file() or fields["run_key"] != run_key):
             return None
         return Kept(
@@ -106,28 +105,58 @@ class Answers:
         place = (task.run_id, task.round_number)
         return any(row["file"] and (row["run_id"], row["round_number"]) == place for row in kept)
 
-    def made(self, task: bytes, *, envelope: bytes, file: Path | None, run_key: str = "") -> Kept:
-        """Return an answer as it leaves: its file is sealed, durably, where there is a key.
+    def take(self, task: bytes, path: Path) -> Path | None:
+        """Take a file out of the outbox to where no worker can change it; None: there is none.
 
         Args:
             task: What was asked, exactly.
-            envelope: The answer; where its file is sealed, the digest of the change is put in.
-            file: The change, in the outbox: named by its digest where it leaves as it is. One that
-                was sealed is written over with the next.
+            path: The file, as the worker named it.
+
+        Raises:
+            UpdateError: It is no plain file (``header``): a link could lead to what a worker may
+                not see. It was left as it is.
+            StorageError: The disk refused.
+        """
+        file = self._path(task).with_suffix(PLAIN)
+        with durable.storage_errors(path):
+            try:
+                if stat.S_ISREG(path.lstat().st_mode):
+                    path.replace(file)
+                    if stat.S_ISREG(file.lstat().st_mode):
+                        return file
+                    file.unlink()  # exchanged at this moment
+            except FileNotFoundError:
+                return None
+        raise UpdateError("header", "An answer was not kept: its file is no plain file.")
+
+    def let_go(self, file: Path) -> None:
+        """Give a file that was taken back to the workers, to be written over with their next."""
+        with suppress(StorageError):  # it is deleted at the next start
+            self._written.keep(file)
+
+    def made(self, task: bytes, *, update: Update, file: Path | None, run_key: str = "") -> Kept:
+        """Return an answer as it leaves: its file is sealed, durably, where there is a key.
+
+        Its envelope names the digest of the change as this process found it, whatever a worker
+        said: else the record would say of what leaves what it is not.
+
+        Args:
+            task: What was asked, exactly.
+            update: The answer.
+            file: The change, as it was taken. It stays: whoever needs it no more lets it go.
             run_key: The run's public key; "" where the file leaves as it is.
 
         Raises:
-            UpdateError: The file is not that of its name (``blob_digest``): the record would say
-                of what leaves what it is not. Or it cannot be sealed. It was left as it is.
+            UpdateError: It cannot be sealed to this key (``fields``).
+            StorageError: The disk refused.
         """
-        kept = Kept(kind="update", content=envelope, file=file)
-        if file is None:
-            return kept
-        if run_key:
-            return self._sealed(kept, file, target=f"{digest(task)}{SEALED}", run_key=run_key)
-        if file_digest(file) != file.stem:
-            raise UpdateError("blob_digest", "An answer was not kept: its file is another one.")
-        return replace(kept, sha256=file.stem)
+        sealed, content_sha256, sha256 = None, "", ""
+        if file is not None and run_key:
+            sealed, content_sha256, sha256 = self._sealed(task, update, file, run_key=run_key)
+        elif file is not None:
+            content_sha256 = sha256 = file_digest(file)
+        content = encode_update(update, blob_digest=content_sha256)
+        return Kept(kind="update", content=content, file=sealed or file, sha256=sha256)
 
     def keep(self, task_bytes: bytes, kept: Kept, *, task: Task, run_key: str = "") -> None:
         """Write an answer, durably, before it leaves.
@@ -165,8 +194,8 @@ class Answers:
                 durable.delete(receipt)
             elif fields["run_id"] == run_id and fields["round_number"] < round_number:
                 if fields["file"]:
-                    own = self.spares if fields["run_key"] else self.written
-                    own.keep(self.outbox / fields["file"])
+                    own = self.spares if fields["run_key"] else self._written
+                    own.keep(self._folder / fields["file"])
                 durable.delete(path)
                 durable.delete(receipt)
 
@@ -174,46 +203,32 @@ class Answers:
         """Delete the files that belong to no answer; none of them while an answer is damaged."""
         durable.sweep(self._folder)
         self.spares.clear()
-        self.written.clear()
-        try:
+        self._written.clear()
+        left = [path for path in self.outbox.iterdir() if path.is_symlink() or not path.is_dir()]
+        with suppress(CorruptedError):
             named = {_read(path)["file"] for path in self._folder.glob("*.json")}
-        except CorruptedError:
-            return
-        for path in sorted(self.outbox.iterdir()):
-            if path.name not in named and path.is_file():
-                durable.delete(path)
+            files = (path for path in self._folder.iterdir() if path.suffix in (SEALED, PLAIN))
+            left += [path for path in files if path.name not in named]
+        for path in sorted(left):
+            durable.delete(path)
 
-    def _sealed(self, kept: Kept, file: Path, *, target: str, run_key: str) -> Kept:
-        """Write a sealed copy of a file beside it, durably, and let go of the file."""
-        path, running, binding = self.outbox / target, RunningDigest(), binding_of(kept.content)
-        with _open_plain(file) as source:
+    def _sealed(
+        self, task: bytes, update: Update, file: Path, *, run_key: str
+    ) -> tuple[Path, str, str]:
+        """Write a sealed copy of a file, durably; return it, the SHA-256 of the file, and its."""
+        path, running = self._path(task).with_suffix(SEALED), RunningDigest()
+        binding = binding_of(update)
+        with durable.storage_errors(file), file.open("rb") as source:
             sha256, content_sha256 = durable.write_atomically(
                 path,
                 lambda out: seal(source, out, run_key=run_key, binding=binding, running=running),
                 take=self.spares.take,
             )
         remember(sha256, running.through())
-        self.written.keep(file)
-        content = with_blob(kept.content, content_sha256)
-        return replace(kept, content=content, file=path, sha256=sha256)
+        return path, content_sha256, sha256
 
     def _path(self, task: bytes) -> Path:
         return self._folder / f"{digest(task)}.json"
-
-
-def _open_plain(path: Path) -> BinaryIO:
-    """Open what a worker wrote: a plain file. A link could lead to what it may not see.
-
-    Raises:
-        UpdateError: It is none, or cannot be opened (``header``).
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with suppress(OSError):
-        file = os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb")
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
-    raise UpdateError("header", "An answer was not kept: its file is no plain file.")
 
 
 def _read(path: Path) -> dict[str, Any]:

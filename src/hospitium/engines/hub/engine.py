@@ -224,7 +224,7 @@ class HubEngine:
         received = self._backend.received(stored)
         manifest = blob.manifest_of(task.params)
         try:
-            delta, found = self._opened(received, stored, reply, manifest=manifest)
+            delta, found = self._opened(received, stored, reply, update, manifest=manifest)
         except CorruptedError as error:
             raise UpdateError(
                 "header", f"{stored.site_id} sent a file that is not its model's."
@@ -232,7 +232,7 @@ class HubEngine:
         if found != promised:
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
         if reply.sealed:
-            name = f"{promised}.{binding_of(reply.content)}"
+            name = f"{promised}.{binding_of(update)}"
             received = self._linked(received, stored.site_id, name)
         return replace(update, delta=delta, path=str(received))
 
@@ -243,7 +243,13 @@ class HubEngine:
         return path
 
     def _opened(
-        self, received: Path, stored: StoredAnswer, reply: Reply, *, manifest: Manifest
+        self,
+        received: Path,
+        stored: StoredAnswer,
+        reply: Reply,
+        update: Update,
+        *,
+        manifest: Manifest,
     ) -> tuple[Params, str]:
         """Return the change and the SHA-256 of its file: mapped, or opened in memory."""
         if bool(reply.sealed) != (self._run_key is not None):
@@ -255,7 +261,7 @@ class HubEngine:
         if stored.found != reply.sealed:
             raise UpdateError("blob_digest", f"{stored.site_id} sent a file of another digest.")
         with received.open("rb") as file:
-            content, found = open_sealed(file, key=self._run_key, binding=binding_of(reply.content))
+            content, found = open_sealed(file, key=self._run_key, binding=binding_of(update))
         return blob.arrays(content, name=received.name, manifest=manifest), found
 
 

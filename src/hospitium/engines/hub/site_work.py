@@ -25,7 +25,7 @@ from hospitium.site.egress import inspect, unsealed_path
 from hospitium.site.leaving import Departure, facts_of, words_of
 from hospitium.site.public_words import closed
 from hospitium.state import durable
-from hospitium.types import Task
+from hospitium.types import Json, Task, Update
 from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json
 
@@ -141,42 +141,50 @@ class Workbench:
         """Keep what a worker answered, once it is known to be what may leave."""
         if "error" in reply:
             raise SiteError(reply["error"])
+        kept, file, is_sealed = None, None, bool(ask.run_key)
         envelope = base64.b64decode(reply["envelope"])
-        file = self._file(envelope, task, is_sealed=bool(ask.run_key))
-        update = inspect(
-            envelope,
-            file,
-            task=task,
-            site_id=self._site_id,
-            num_cases=approved.num_cases,
-            is_sealed=bool(ask.run_key),
-        )
         try:
-            made = self.answers.made(ask.task, envelope=envelope, file=file, run_key=ask.run_key)
+            file = self.answers.take(ask.task, self._path(envelope, task, is_sealed=is_sealed))
+            update = inspect(
+                envelope,
+                file,
+                task=task,
+                site_id=self._site_id,
+                num_cases=approved.num_cases,
+                is_sealed=is_sealed,
+            )
+            made = self.answers.made(ask.task, update=update, file=file, run_key=ask.run_key)
+            facts = self._facts(made, update, task, ask, approved)
+            kept = replace(made, facts=facts)
+            self.answers.keep(ask.task, kept, task=task, run_key=ask.run_key)
         except UpdateError as error:
             raise SiteError("egress refused an answer that is not of its form") from error
-        facts = facts_of(
+        finally:
+            if file is not None and (kept is None or kept.file != file):
+                self.answers.let_go(file)
+        return kept
+
+    def _facts(
+        self, made: Kept, update: Update, task: Task, ask: Ask, approved: Approved
+    ) -> Mapping[str, Json]:
+        """Return what the site's record is to say of an answer."""
+        return facts_of(
             update,
             envelope=made.content,
             params_sha256=promised_blob(made.content),
-            num_arrays=0 if file is None else len(task.params),
+            num_arrays=0 if made.file is None else len(task.params),
             plan=approved.plan,
             consent=approved.consent,
             nonce=ask.nonce,
             members_digest=ask.members_digest,
             is_sealed=bool(ask.run_key),
         )
-        kept = replace(made, facts=facts)
-        self.answers.keep(ask.task, kept, task=task, run_key=ask.run_key)
-        return kept
 
-    def _file(self, envelope: bytes, task: Task, *, is_sealed: bool) -> Path | None:
-        """Return the file that a worker wrote for a task, if it is there."""
-        digest = promised_blob(envelope)
-        path = self.answers.outbox / f"{digest}.safetensors"
+    def _path(self, envelope: bytes, task: Task, *, is_sealed: bool) -> Path:
+        """Return where a worker writes the file of the change, if it writes one."""
         if is_sealed and task.purpose == "train":
-            path = unsealed_path(self.answers.outbox, task)
-        return path if path.is_file() else None
+            return unsealed_path(self.answers.outbox, task)
+        return self.answers.outbox / f"{promised_blob(envelope)}.safetensors"
 
     def _model(self, client: HubClient, ask: Ask) -> Path:
         """Return the file of a task's params, fetched unless it is here; keep the last two."""
