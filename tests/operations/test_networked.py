@@ -187,7 +187,7 @@ def test_below_quorum_a_run_waits_for_named_sites_and_never_makes_a_model_of_one
     two.attend("bergen")
     two.start(plan)
     wait_for(lambda: reasons(two) == {"oslo": "deadline"})
-    assert show_run(two.home, "study")["status"] == "waiting"
+    wait_for(lambda: show_run(two.home, "study")["status"] == "waiting")
     assert two.record()["rounds"][0]["status"] == "open"
     two.attend("oslo")
     found = two.finished()
