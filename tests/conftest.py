@@ -11,6 +11,10 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent / "scenarios"))
 
+# Two cores are shared by three processes of tests and all that these start: one thread for each.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 # To read the system's certificates takes longer than most tests, and no test may trust them.
 os.environ["SSL_CERT_FILE"] = os.devnull
 

@@ -168,11 +168,12 @@ def test_a_reply_of_a_length_that_nobody_sends_ends_the_worker_not_the_agent(poo
 def test_a_worker_can_put_nothing_where_the_agent_keeps_what_leaves(pool_of, tmp_path, name):
     place = tmp_path / "site" / "federations" / "north"
     work = place / "work"
-    for folder in ("answers", "spares", "../keys"):
+    for folder in ("answers", "spares", "../keys", "outbox", "runs"):
         (work / folder).mkdir(parents=True)
+    (work / "site.log").touch()
     view = view_of(Home(tmp_path), work)
     assert sorted(path.name for path in view.writable) == ["outbox", "runs", "site.log"]
-    assert view.protected == (tmp_path,) and view.hidden == (place / "keys",)
+    assert view.protected == (tmp_path, place, work) and view.hidden == (place / "keys",)
     pool = pool_of(view=view)
     assert pool.prepare() == "cut_off"
     for path in (work / "outbox" / "a", work / "runs" / "b", work / "site.log"):
@@ -180,6 +181,20 @@ def test_a_worker_can_put_nothing_where_the_agent_keeps_what_leaves(pool_of, tmp
     with pytest.raises(WorkerDiedError):
         told(order(pool, "touch", path=str(work / name)))
     assert not (work / name).exists() and (work / "site.log").read_text() == "x"
+
+
+def test_a_federation_that_lies_elsewhere_is_protected_too(pool_of, tmp_path):
+    home, elsewhere = tmp_path / "home", tmp_path / "disk"
+    (home / "site" / "federations").mkdir(parents=True)
+    for folder in ("keys", "work"):
+        (elsewhere / folder).mkdir(parents=True)
+    (home / "site" / "federations" / "north").symlink_to(elsewhere)
+    pool = pool_of(view=view_of(Home(home)))
+    assert pool.prepare() == "cut_off"
+    with pytest.raises(WorkerDiedError):
+        told(order(pool, "touch", path=str(elsewhere / "policy.toml")))
+    pool.show(View(protected=(elsewhere,), writable=(elsewhere,)))  # as where it cannot be done
+    assert pool.prepare() == "not_cut_off"
 
 
 # --- a real task at a site with real keys --------------------------------------------------------

@@ -15,7 +15,10 @@ from hospitium.errors import EngineError
 
 @pytest.fixture(scope="module")
 def pool():
-    pool = WorkerPool(handlers.obey, num_workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "3")
+        pool = WorkerPool(handlers.obey, num_workers=1)
+        pool.prepare()
     yield pool
     pool.close()
 

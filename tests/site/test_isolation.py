@@ -206,6 +206,17 @@ found += [len([*folder.iterdir()]), isolation.probe([], view=isolation.View(hidd
 
 
 @namespaces
+def test_a_hidden_folder_in_which_it_was_started_is_hidden_too(tmp_path):
+    (tmp_path / "a.key").write_text("secret")
+    code = """
+os.chdir(told["folder"])
+isolation.cut_off(isolation.View(hidden=(Path(told["folder"]),), protected=(Path("/tmp"),)))
+found = [tried(Path("a.key").read_text), [*os.listdir()]]
+"""
+    assert child(code, folder=str(tmp_path)) == [2, []]
+
+
+@namespaces
 def test_keys_that_can_be_seen_are_not_cut_off_without_network_either(tmp_path):
     (tmp_path / "a.key").write_text("secret")
     code = """

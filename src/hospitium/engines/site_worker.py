@@ -26,6 +26,9 @@ from hospitium.wire import blob
 from hospitium.wire.canonical import canonical_json
 from hospitium.wire.envelope import decode_task
 
+SITE_LOG = "site.log"
+"""What helps the site's own staff and goes no further, in the site's folder."""
+
 
 def answer_request(request: bytes) -> bytes:
     """Answer one task for one site."""
@@ -37,7 +40,7 @@ def answer_request(request: bytes) -> bytes:
 def public_words(work: Callable[[], str], folder: Path) -> bytes:
     """Reply with an envelope in base64; every failure becomes words of the closed list.
 
-    What helps the site's own staff, with its traceback, is appended to ``site.log`` in the site's
+    What helps the site's own staff, with its traceback, is appended to `SITE_LOG` in the site's
     folder and goes no further.
     """
     try:
@@ -122,5 +125,5 @@ def _params(path: Path, manifest: blob.Manifest) -> Params:
 def _log(folder: Path, text: str) -> None:
     """Keep what happened for the site's own staff."""
     if text:
-        with suppress(OSError), (folder / "site.log").open("a", encoding="utf-8") as file:
+        with suppress(OSError), (folder / SITE_LOG).open("a", encoding="utf-8") as file:
             file.write(text.rstrip() + "\n")

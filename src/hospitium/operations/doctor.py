@@ -19,7 +19,7 @@ from hospitium.operations.doctor_checks import ENGINEER, Check, failed, skipped
 from hospitium.operations.doctor_coordinator import check_coordinator, check_runs
 from hospitium.operations.doctor_way import Wishes, check_invite, check_way
 from hospitium.operations.enrolment import joined
-from hospitium.site.isolation import View
+from hospitium.operations.site_answering import view_of
 from hospitium.site.membership import Membership, memberships
 from hospitium.state.home import Home
 
@@ -82,20 +82,20 @@ def _federations(home: Home, wishes: Wishes, *, now: Callable[[], datetime]) -> 
                                     "way to its coordinator before")  # fmt: skip
         yield from doctor_machine.check_worker(addresses=(), required=True)
     for place in places:
-        found = list(_membership(place, wishes, now=now))
+        found = list(_membership(home, place, wishes, now=now))
         yield from _named(found, place.settings.federation if len(places) > 1 else "")
 
 
 def _membership(
-    place: Membership, wishes: Wishes, *, now: Callable[[], datetime]
+    home: Home, place: Membership, wishes: Wishes, *, now: Callable[[], datetime]
 ) -> Iterator[Check]:
     """Yield what is found of one federation: what is here, the worker, then the way to its hub."""
     yield from doctor_site.check_membership(place, now=now())
-    yield from _worker(place)
+    yield from _worker(home, place)
     yield from check_way(place, wishes, now=now)
 
 
-def _worker(place: Membership) -> Iterator[Check]:
+def _worker(home: Home, place: Membership) -> Iterator[Check]:
     """Yield how training would be started; a policy that cannot be read requires all."""
     required = True
     with suppress(HospitiumError):
@@ -104,8 +104,9 @@ def _worker(place: Membership) -> Iterator[Check]:
     with suppress(HospitiumError):
         connection = connection_of(place)
         addresses = [connection.url, *([connection.proxy] if connection.proxy else [])]
-    view = View(hidden=(place.folder / "keys",), protected=(place.folder,))
-    yield from doctor_machine.check_worker(addresses=addresses, view=view, required=required)
+    yield from doctor_machine.check_worker(
+        addresses=addresses, view=view_of(home), required=required
+    )
 
 
 def _named(checks: Sequence[Check], federation: str) -> list[Check]:

@@ -14,8 +14,8 @@ from hospitium.engines.hub.connection import Connection
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.site_loop import SiteKeys, SiteLoop
 from hospitium.engines.hub.site_work import WRITTEN
-from hospitium.engines.hub.transport import connection_of
-from hospitium.engines.site_worker import answer_request
+from hospitium.engines.hub.transport import WORK, connection_of
+from hospitium.engines.site_worker import SITE_LOG, answer_request
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
 from hospitium.errors import EngineError
 from hospitium.operations.site_rules import SiteRules
@@ -196,6 +196,8 @@ def isolated_pool(
         folder: Where it works all the same: a federation's folder of answers and models.
         limits: What it may use.
     """
+    if folder is not None:
+        _make_writable(folder)
     proxy = connection.proxy or urllib.request.getproxies().get("https", "")
     addresses = [connection.url, *connection.others, *([proxy] if proxy else [])]
     return WorkerPool(
@@ -215,22 +217,24 @@ def view_of(home: Home, folder: Path | None = None) -> View:
     the change in the outbox, the state of a run, and the log for the site's own staff.
     """
     places = home.folder / "site" / "federations"
-    writable = [] if folder is None else _made(folder)
-    if (temporary := Path(tempfile.gettempdir())).is_relative_to(home.folder.resolve()):
+    writable = [] if folder is None else [folder / name for name in (*WRITTEN, SITE_LOG)]
+    temporary, root = Path(tempfile.gettempdir()).resolve(), home.folder.resolve()
+    if temporary.is_relative_to(root) and not places.resolve().is_relative_to(temporary):
         writable.append(temporary)
     return View(
         hidden=tuple(sorted([*places.glob("*/keys"), *places.glob(f"*/{LOG}")])),
-        protected=(home.folder,),
+        protected=(home.folder, *sorted(places.glob("*/")), *sorted(places.glob(f"*/{WORK}/"))),
         writable=tuple(writable),
     )
 
 
-def _made(folder: Path) -> list[Path]:
-    """Make what a training process writes, so that it can be left open to it."""
-    log = folder / "site.log"
+def _make_writable(folder: Path) -> None:
+    """Make what a training process writes: only what is there is left open to it."""
+    for name in WRITTEN:
+        durable.make_folder(folder / name)
+    log = folder / SITE_LOG
     with durable.storage_errors(log):
         log.touch()
-    return [*(durable.make_folder(folder / name) for name in WRITTEN), log]
 
 
 def _without_login(address: str) -> str:

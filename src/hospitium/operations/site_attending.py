@@ -14,6 +14,7 @@ from hospitium.engines.hub.asking import StoppedError
 from hospitium.engines.hub.beats import Beat
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.transport import WORK, HubTransport
+from hospitium.engines.site_worker import SITE_LOG
 from hospitium.errors import HospitiumError, HubError, TrustError
 from hospitium.operations.enrolment import fetch
 from hospitium.operations.site_answering import Answering
@@ -199,8 +200,10 @@ class Attendant:
         try:
             self._exchange_once()
         except HubError as error:
+            if error.status != 401 or self._transport is None:
+                raise
             key = self._place.next_request_key() or self._place.request_key()
-            if error.status != 401 or self._transport is None or self._transport.key == key.public:
+            if self._transport.key == key.public:
                 raise
             self._end_transport()
             self._opened(key=key)
@@ -303,13 +306,13 @@ class Attendant:
 
     def _write(self) -> None:
         """Keep the condition and the day's use on disk; a full disk does not end the agent."""
-        self._answering.look()
         self._pace.bytes_per_s = self._rules.bytes_per_s()
         sent, received = self._pace.counted()
         with suppress(HospitiumError, OSError):
+            self._answering.look()
             self._rules.used(sent_bytes=sent, received_bytes=received)
             self._condition.write(now=datetime.now(UTC))
 
     def _log(self, text: str) -> None:
-        with suppress(OSError), (self._folder / "site.log").open("a", encoding="utf-8") as file:
+        with suppress(OSError), (self._folder / SITE_LOG).open("a", encoding="utf-8") as file:
             file.write(text + "\n")

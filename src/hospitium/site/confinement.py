@@ -14,7 +14,6 @@ import platform
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
@@ -60,9 +59,10 @@ def protect(folders: Sequence[Path], *, but: Sequence[Path]) -> None:
 
     Args:
         folders: Existing ones, with all that is mounted inside them.
-        but: Folders and files inside them that stay as they are.
+        but: Folders and files inside them that stay as they are; those that are not there are
+            left out.
     """
-    open_still = [path.resolve() for path in but]
+    open_still = [path.resolve() for path in but if path.exists()]
     for folder in [*folders, *open_still]:
         _bind(folder, folder, _MS_BIND | _MS_REC)
     for folder in folders:
@@ -70,8 +70,6 @@ def protect(folders: Sequence[Path], *, but: Sequence[Path]) -> None:
             if not any(place.is_relative_to(path) for path in open_still):
                 kept = os.statvfs(place).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
                 _bind(place, place, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
-    with suppress(FileNotFoundError):
-        os.chdir(Path.cwd())  # the same folder, found anew through what is mounted now
 
 
 def hide(folders: Sequence[Path]) -> None:

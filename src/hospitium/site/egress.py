@@ -121,7 +121,7 @@ def inspect(
     try:
         update, digest = decode_update(envelope)
         if file is not None:
-            blob.read(file, manifest=blob.manifest_of(task.params))
+            blob.require(file, manifest=blob.manifest_of(task.params))
     except (UpdateError, CorruptedError) as error:
         raise SiteError("egress refused an answer that is not of its form") from error
     expected = replace(

@@ -118,6 +118,8 @@ def cut_off(view: View = ALL) -> None:
             confinement.protect(view.protected, but=view.writable)
         confinement.hide(view.hidden)
     with suppress(OSError):
+        os.chdir(Path.cwd())  # the same place, found anew through what is mounted now
+    with suppress(OSError):
         confinement.drop_rights()
     with suppress(OSError):
         confinement.refuse_sockets()

@@ -71,9 +71,12 @@ class Spares:
             durable.write_point("before delete")
             try:
                 self._folder.mkdir(0o700, parents=True, exist_ok=True)
-                if self._folder.is_symlink():
-                    raise NotADirectoryError
-                path.replace(self._folder / f"{found.st_ino}{_SUFFIX}")
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW  # whoever made it a link: no
+                folder = os.open(self._folder, flags)
+                try:
+                    os.rename(path, f"{found.st_ino}{_SUFFIX}", dst_dir_fd=folder)
+                finally:
+                    os.close(folder)
             except OSError:  # another file system, or no folder of ours
                 path.unlink(missing_ok=True)
 

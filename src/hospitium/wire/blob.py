@@ -13,6 +13,7 @@ import json
 import mmap
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -123,6 +124,24 @@ def read(path: Path, *, manifest: Manifest | None = None) -> dict[str, npt.NDArr
     return arrays(mapped, name=path.name, manifest=manifest)
 
 
+def require(path: Path, *, manifest: Manifest) -> None:
+    """Check the size and the header of a file, by reading; values are not looked at.
+
+    For a file that another process could shorten meanwhile: that would end whoever has it mapped.
+
+    Raises:
+        CorruptedError: They are not those of this manifest.
+        OSError: The file cannot be read.
+    """
+    header = header_of(manifest)
+    with path.open("rb") as file:
+        size, found = file.seek(0, SEEK_END), b""
+        if size == size_of(manifest):
+            file.seek(0)
+            found = file.read(len(header))
+    _require(size, found, path.name, manifest)
+
+
 def arrays(
     data: mmap.mmap | memoryview, *, name: str, manifest: Manifest | None = None
 ) -> dict[str, npt.NDArray[Any]]:
@@ -142,12 +161,8 @@ def arrays(
     if manifest is None:
         manifest, offsets, start = _parse(data, name)
     else:
-        header = header_of(manifest)
-        if size != size_of(manifest):
-            raise _corrupted(name, f"{size} bytes found, {size_of(manifest)} expected")
-        if bytes(data[: len(header)]) != header:
-            raise _corrupted(name, "its header is not the one that the manifest implies")
-        start, offsets = len(header), _offsets(manifest)
+        start, offsets = len(header_of(manifest)), _offsets(manifest)
+        _require(size, bytes(data[:start]), name, manifest)
     return {
         name: np.ndarray(shape, DTYPES[dtype], buffer=data, offset=start + offset)
         if _count(shape)
@@ -160,6 +175,13 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require(size: int, header: bytes, name: str, manifest: Manifest) -> None:
+    if size != size_of(manifest):
+        raise _corrupted(name, f"{size} bytes found, {size_of(manifest)} expected")
+    if header != header_of(manifest):
+        raise _corrupted(name, "its header is not the one that the manifest implies")
 
 
 def _parse(data: mmap.mmap | memoryview, where: str) -> tuple[Manifest, list[int], int]:

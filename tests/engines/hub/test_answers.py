@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hospitium.engines.hub.answers import PLAIN, SEALED, Answers
+from hospitium.engines.hub.answers import PLAIN, SEALED, TAKEN, Answers
 from hospitium.errors import CorruptedError, StorageError, UpdateError
 from hospitium.state import spares
 from hospitium.types import Task, Update
@@ -56,7 +56,7 @@ def keep(answers, name=b"task", *, key=KEY, content=CONTENT, **options):
     made = answers.made(name, update=UPDATE, file=file, run_key=run_key)
     kept = replace(made, facts=FACTS)
     answers.keep(name, kept, task=task(**options), run_key=run_key)
-    if file is not None and kept.file != file:
+    if file is not None:
         answers.let_go(file)
     return kept
 
@@ -71,7 +71,7 @@ def opened(kept):
 def files(answers):
     assert not [path for path in answers.outbox.iterdir() if not path.is_dir()]
     names = (answers.outbox.parent / "answers").iterdir()
-    return sorted(path.suffix for path in names if path.suffix in (PLAIN, SEALED))
+    return sorted(path.suffix for path in names if path.suffix in (PLAIN, SEALED, TAKEN))
 
 
 def test_a_change_is_sealed_once_and_only_the_sealed_file_is_kept(tmp_path):
@@ -92,6 +92,25 @@ def test_without_a_run_key_the_change_leaves_as_it_is(tmp_path):
     assert decode_update(kept.content) == (UPDATE, kept.sha256)
     assert kept.file.read_bytes() == CONTENT and files(answers) == [".safetensors"]
     assert answers.find(b"task") == kept
+
+
+def test_what_leaves_is_no_file_that_a_worker_could_have_open_still(tmp_path):
+    answers = Answers(tmp_path)
+    for name, key in ((b"sealed", KEY), (b"as it is", None)):
+        path, other_name = answers.outbox / "x.unsealed", answers.outbox / "spares" / "y"
+        path.write_bytes(CONTENT)
+        other_name.parent.mkdir(exist_ok=True)
+        other_name.hardlink_to(path)
+        with path.open("r+b") as still_open:
+            file = answers.take(name, path)
+            kept = answers.made(name, update=UPDATE, file=file, run_key=key.public if key else "")
+            data = kept.file.read_bytes()
+            still_open.write(b"changed later")
+            other_name.write_bytes(b"changed later too")
+        assert kept.file.read_bytes() == data
+        assert kept.sha256 == hashlib.sha256(data).hexdigest()
+        answers.let_go(file)
+        other_name.unlink()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -124,6 +143,19 @@ def test_a_link_that_is_put_there_at_the_last_moment_is_not_followed_either(tmp_
     with pytest.raises(UpdateError):
         answers.take(b"task", path)
     assert secret.read_bytes() == CONTENT and files(answers) == []
+    (path / "deep").mkdir(parents=True)
+    with pytest.raises(UpdateError):
+        answers.take(b"task", path)
+    assert files(answers) == []
+
+
+def test_a_folder_in_the_place_of_a_file_does_not_keep_a_site_from_starting(tmp_path):
+    answers = Answers(tmp_path)
+    kept = keep(answers)
+    for name in ("a.taken", "b.sealed", "c.safetensors"):
+        (tmp_path / "answers" / name / "deep").mkdir(parents=True)
+    assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
+    assert files(answers) == [".sealed"]
 
 
 def test_a_file_that_is_not_there_is_none(tmp_path):
@@ -140,7 +172,7 @@ def test_a_file_of_a_refused_answer_is_let_go_whatever_the_disk_says(tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(answers._written, "keep", refuse)
         answers.let_go(file)
-    assert files(answers) == [".safetensors"]
+    assert files(answers) == [".taken"]
     answers.let_go(file)
     assert files(answers) == []
 
@@ -150,7 +182,7 @@ def test_a_key_to_which_nothing_can_be_sealed_leaves_no_sealed_file(tmp_path):
     file = taken(answers)
     with pytest.raises(UpdateError):
         answers.made(b"task", update=UPDATE, file=file, run_key="0" * 64)
-    assert files(answers) == [".safetensors"] and file.read_bytes() == CONTENT
+    assert files(answers) == [".taken"] and file.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(("kept_for", "asked_for"), [(KEY, OTHER), (KEY, None), (None, KEY)])
@@ -202,13 +234,14 @@ def test_what_an_interrupted_answer_left_behind_goes_at_the_next_start(tmp_path)
     kept = keep(answers)
     folder = tmp_path / "answers"
     left = [folder / "x.safetensors", folder / "y.sealed"]
-    for path in [*left, folder / ".y.sealed.7.part", answers.outbox / "z.unsealed"]:
+    gone = [folder / ".y.sealed.7.part", folder / "w.taken", answers.outbox / "z.unsealed"]
+    for path in [*left, *gone]:
         path.write_bytes(b"left behind")
     (damaged,) = (tmp_path / "answers").glob("*.json")
     fields = damaged.read_bytes()
     damaged.write_bytes(b"{")
     Answers(tmp_path)
-    assert all(path.exists() for path in left)
+    assert all(path.exists() for path in left) and not any(path.exists() for path in gone)
     damaged.write_bytes(fields)
     assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
     assert {path.name for path in folder.iterdir()} == {damaged.name, kept.file.name}
@@ -244,12 +277,16 @@ def test_the_next_answer_is_written_over_files_that_are_needed_no_more(tmp_path,
 def test_what_a_worker_wrote_is_never_written_over_by_the_agent(tmp_path, monkeypatch):
     monkeypatch.setattr(spares, "LEAST_BYTES", 1)
     answers = Answers(tmp_path)
+    made_by_worker = set()
     for name, key in ((b"sealed", KEY), (b"open", None)):
+        made_by_worker.add(taken(answers, name).stat().st_ino)
         keep(answers, name, key=key)
         answers.receipted(name, b"receipt")
     answers.delete_before("r", 2)
-    of_agent = [path.read_bytes() for path in (tmp_path / "spares").glob("*.spare")]
-    of_worker = [path.read_bytes() for path in (answers.outbox / "spares").glob("*.spare")]
-    assert CONTENT not in of_agent
+    of_agent, of_worker = (
+        {path.stat().st_ino for path in (folder / "spares").glob("*.spare")}
+        for folder in (tmp_path, answers.outbox)
+    )
+    assert not of_agent & made_by_worker
     if sys.platform == "linux":
-        assert len(of_agent) == 1 and of_worker == [CONTENT]
+        assert len(of_agent) == 2 and len(of_worker) == 1

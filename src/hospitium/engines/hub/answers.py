@@ -2,23 +2,24 @@
 
 One small file for each answered task, named by the SHA-256 of the task, and beside it the file of
 the change. They are deleted when a receipt is here and the run has gone on to a later round;
-without a receipt they stay. The process that trains can change nothing here: it writes to the
-outbox, from which its file is taken before anything of it is believed.
-
-Where the task names a run key, the change is sealed to it once, and only the sealed file is kept:
-each try sends the same bytes.
+without a receipt they stay. The process that trains can put nothing here: it writes to the outbox,
+from which its file is taken before anything of it is believed. It may still hold that file open, so
+what leaves is another one, which this process wrote from what it read, once: sealed, where the task
+names a run key. Each try sends the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import shutil
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from hospitium.engines.hub.uploading import remember
 from hospitium.errors import CorruptedError, StorageError, UpdateError
@@ -26,13 +27,12 @@ from hospitium.site.egress import spares_of
 from hospitium.state import durable
 from hospitium.state.spares import Spares
 from hospitium.types import Json, Task, Update
-from hospitium.wire.blob import file_digest
 from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.envelope import binding_of, encode_update
 from hospitium.wire.running_digest import RunningDigest
 from hospitium.wire.sealing import seal
 
-SEALED, PLAIN = ".sealed", ".safetensors"
+SEALED, PLAIN, TAKEN = ".sealed", ".safetensors", ".taken"
 
 NUM_SPARES = 2
 """The change that is sealed next, and the model that comes next, are written over these."""
@@ -117,14 +117,14 @@ class Answers:
                 not see. It was left as it is.
             StorageError: The disk refused.
         """
-        file = self._path(task).with_suffix(PLAIN)
+        file = self._path(task).with_suffix(TAKEN)
         with durable.storage_errors(path):
             try:
                 if stat.S_ISREG(path.lstat().st_mode):
                     path.replace(file)
                     if stat.S_ISREG(file.lstat().st_mode):
                         return file
-                    file.unlink()  # exchanged at this moment
+                    _throw_away(file)  # exchanged at this moment
             except FileNotFoundError:
                 return None
         raise UpdateError("header", "An answer was not kept: its file is no plain file.")
@@ -135,7 +135,7 @@ class Answers:
             self._written.keep(file)
 
     def made(self, task: bytes, *, update: Update, file: Path | None, run_key: str = "") -> Kept:
-        """Return an answer as it leaves: its file is sealed, durably, where there is a key.
+        """Return an answer as it leaves: its file is written, durably; sealed where there is a key.
 
         Its envelope names the digest of the change as this process found it, whatever a worker
         said: else the record would say of what leaves what it is not.
@@ -143,20 +143,32 @@ class Answers:
         Args:
             task: What was asked, exactly.
             update: The answer.
-            file: The change, as it was taken. It stays: whoever needs it no more lets it go.
+            file: The change, as it was taken. It stays: let it go when the answer is kept.
             run_key: The run's public key; "" where the file leaves as it is.
 
         Raises:
             UpdateError: It cannot be sealed to this key (``fields``).
             StorageError: The disk refused.
         """
-        sealed, content_sha256, sha256 = None, "", ""
-        if file is not None and run_key:
-            sealed, content_sha256, sha256 = self._sealed(task, update, file, run_key=run_key)
-        elif file is not None:
-            content_sha256 = sha256 = file_digest(file)
+        if file is None:
+            return Kept(kind="update", content=encode_update(update, blob_digest=""), file=None)
+        path = self._path(task).with_suffix(SEALED if run_key else PLAIN)
+        running, binding = RunningDigest(), binding_of(update)
+
+        def write(source: BinaryIO, out: BinaryIO) -> tuple[str, str]:
+            if run_key:
+                return seal(source, out, run_key=run_key, binding=binding, running=running)
+            sha256 = _copy(source, out)
+            return sha256, sha256
+
+        with durable.storage_errors(file), file.open("rb") as source:
+            sha256, content_sha256 = durable.write_atomically(
+                path, lambda out: write(source, out), take=self.spares.take
+            )
+        if run_key:
+            remember(sha256, running.through())
         content = encode_update(update, blob_digest=content_sha256)
-        return Kept(kind="update", content=content, file=sealed or file, sha256=sha256)
+        return Kept(kind="update", content=content, file=path, sha256=sha256)
 
     def keep(self, task_bytes: bytes, kept: Kept, *, task: Task, run_key: str = "") -> None:
         """Write an answer, durably, before it leaves.
@@ -194,8 +206,7 @@ class Answers:
                 durable.delete(receipt)
             elif fields["run_id"] == run_id and fields["round_number"] < round_number:
                 if fields["file"]:
-                    own = self.spares if fields["run_key"] else self._written
-                    own.keep(self._folder / fields["file"])
+                    self.spares.keep(self._folder / fields["file"])
                 durable.delete(path)
                 durable.delete(receipt)
 
@@ -205,30 +216,33 @@ class Answers:
         self.spares.clear()
         self._written.clear()
         left = [path for path in self.outbox.iterdir() if path.is_symlink() or not path.is_dir()]
+        left += self._folder.glob(f"*{TAKEN}")
         with suppress(CorruptedError):
             named = {_read(path)["file"] for path in self._folder.glob("*.json")}
             files = (path for path in self._folder.iterdir() if path.suffix in (SEALED, PLAIN))
             left += [path for path in files if path.name not in named]
         for path in sorted(left):
-            durable.delete(path)
-
-    def _sealed(
-        self, task: bytes, update: Update, file: Path, *, run_key: str
-    ) -> tuple[Path, str, str]:
-        """Write a sealed copy of a file, durably; return it, the SHA-256 of the file, and its."""
-        path, running = self._path(task).with_suffix(SEALED), RunningDigest()
-        binding = binding_of(update)
-        with durable.storage_errors(file), file.open("rb") as source:
-            sha256, content_sha256 = durable.write_atomically(
-                path,
-                lambda out: seal(source, out, run_key=run_key, binding=binding, running=running),
-                take=self.spares.take,
-            )
-        remember(sha256, running.through())
-        return path, content_sha256, sha256
+            _throw_away(path)
 
     def _path(self, task: bytes) -> Path:
         return self._folder / f"{digest(task)}.json"
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> str:
+    """Copy a file into another and return the SHA-256 of what was written."""
+    sha256 = hashlib.sha256()
+    while piece := source.read(1 << 20):
+        sha256.update(piece)
+        target.write(piece)
+    return sha256.hexdigest()
+
+
+def _throw_away(path: Path) -> None:
+    """Delete a file, or a folder in the place of one, as far as it can be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        durable.delete(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from hospitium.engines.hub.site_work import Rules, Workbench, error_words
 from hospitium.engines.hub.telling import Telling
 from hospitium.engines.hub.watching import Seen, Watch
 from hospitium.engines.hub.witness import Witness, public_words
+from hospitium.engines.site_worker import SITE_LOG
 from hospitium.engines.workers import WorkerPool
 from hospitium.errors import (
     EngineError,
@@ -297,5 +298,5 @@ class SiteLoop:
 
     def _log(self, text: str) -> None:
         """Tell the site's own staff."""
-        with suppress(OSError), (self._folder / "site.log").open("a", encoding="utf-8") as file:
+        with suppress(OSError), (self._folder / SITE_LOG).open("a", encoding="utf-8") as file:
             file.write(text + "\n")

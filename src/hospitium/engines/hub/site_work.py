@@ -141,7 +141,7 @@ class Workbench:
         """Keep what a worker answered, once it is known to be what may leave."""
         if "error" in reply:
             raise SiteError(reply["error"])
-        kept, file, is_sealed = None, None, bool(ask.run_key)
+        file, is_sealed = None, bool(ask.run_key)
         envelope = base64.b64decode(reply["envelope"])
         try:
             file = self.answers.take(ask.task, self._path(envelope, task, is_sealed=is_sealed))
@@ -160,7 +160,7 @@ class Workbench:
         except UpdateError as error:
             raise SiteError("egress refused an answer that is not of its form") from error
         finally:
-            if file is not None and (kept is None or kept.file != file):
+            if file is not None:
                 self.answers.let_go(file)
         return kept
 
