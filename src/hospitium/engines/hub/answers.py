@@ -106,7 +106,7 @@ class Answers:
         return any(row["file"] and (row["run_id"], row["round_number"]) == place for row in kept)
 
     def take(self, task: bytes, path: Path) -> Path | None:
-        """Take a file out of the outbox to where no worker can change it; None: there is none.
+        """Take a file out of the outbox to where no worker finds it; None: there is none.
 
         Args:
             task: What was asked, exactly.
