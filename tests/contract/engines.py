@@ -94,6 +94,7 @@ def _hub(place: Path, cast: Mapping[str, Act], *, alone: bool) -> Engine:
 
     lies = [
         patch.object(site_work, "inspect", _inspect_nothing),
+        patch.object(site_work.blob, "Exactly", lambda file, manifest: file),
         patch.object(answers, "binding_of", _bound_to_anything),
         patch.object(answers, "encode_update", _with_what_is_promised),
     ]
@@ -117,7 +118,7 @@ class _Said(Update):
     envelope: bytes
 
 
-def _inspect_nothing(envelope: bytes, file: Path | None, *, task: Task, **rest: Any) -> _Said:
+def _inspect_nothing(envelope: bytes, *, task: Task, **rest: Any) -> _Said:
     """Let out whatever the acts say, as the agent of a site would whose people wish to lie."""
     return _Said(
         envelope=envelope,

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def tell():
         "descriptors": _descriptors(),
         "has_own_session": os.getsid(0) == os.getpid(),
         "writes_bytecode": not sys.dont_write_bytecode,
+        "temporary": tempfile.gettempdir(),
     }
 
 

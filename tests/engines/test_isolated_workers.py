@@ -168,16 +168,17 @@ def test_a_reply_of_a_length_that_nobody_sends_ends_the_worker_not_the_agent(poo
 def test_a_worker_can_put_nothing_where_the_agent_keeps_what_leaves(pool_of, tmp_path, name):
     place = tmp_path / "site" / "federations" / "north"
     work = place / "work"
-    for folder in ("answers", "spares", "../keys", "outbox", "runs"):
+    for folder in ("answers", "spares", "../keys", "outbox", "runs", "tmp"):
         (work / folder).mkdir(parents=True)
     (work / "site.log").touch()
     view = view_of(Home(tmp_path), work)
-    assert sorted(path.name for path in view.writable) == ["outbox", "runs", "site.log"]
+    assert sorted(path.name for path in view.writable) == ["outbox", "runs", "site.log", "tmp"]
     assert view.protected == (tmp_path, place, work) and view.hidden == (place / "keys",)
     pool = pool_of(view=view)
     assert pool.prepare() == "cut_off"
     for path in (work / "outbox" / "a", work / "runs" / "b", work / "site.log"):
         told(order(pool, "touch", path=str(path)))
+    assert told(order(pool, "tell"))["temporary"] == str(work / "tmp")
     with pytest.raises(WorkerDiedError):
         told(order(pool, "touch", path=str(work / name)))
     assert not (work / name).exists() and (work / "site.log").read_text() == "x"

@@ -120,7 +120,7 @@ def test_the_path_of_a_file_never_leaves(update, task, write):
 
 def inspected(envelope, file, task, update, **options):
     whose = {"site_id": update.site_id, "num_cases": update.num_cases}
-    return inspect(envelope, file, task=task, **whose, **options)
+    return inspect(envelope, has_file=file is not None, task=task, **whose, **options)
 
 
 def test_what_was_prepared_is_let_through_with_and_without_a_file(update, task, write):
@@ -162,17 +162,14 @@ def test_a_training_process_cannot_answer_something_else(update, task, write, li
         inspected(envelope, file, task, update)
 
 
-def test_a_training_process_cannot_hide_a_text_or_another_file(update, task, write, tmp_path):
+def test_a_training_process_cannot_hide_a_text_or_leave_out_its_file(update, task, write):
     envelope, file = write(update, task)
     named = envelope.replace(b'"log_norm"', b'"log_Jane"')
     for bad in (b"Jane Doe", named, envelope + b" ", envelope.replace(b'"n":', b'"x":')):
         with pytest.raises(SiteError, match="egress refused"):
             inspected(bad, file, task, update)
-    other = tmp_path / "other.safetensors"
-    other.write_bytes(file.read_bytes() + b"Jane Doe")
-    for bad_file in (other, None):
-        with pytest.raises(SiteError, match="egress refused"):
-            inspected(envelope, bad_file, task, update)
+    with pytest.raises(SiteError, match="egress refused"):
+        inspected(envelope, None, task, update)
     with pytest.raises(SiteError, match="a file too many"):
         inspected(envelope, file, replace(task, purpose="score"), update)
 

@@ -210,7 +210,7 @@ def test_a_hidden_folder_in_which_it_was_started_is_hidden_too(tmp_path):
     (tmp_path / "a.key").write_text("secret")
     code = """
 os.chdir(told["folder"])
-isolation.cut_off(isolation.View(hidden=(Path(told["folder"]),), protected=(Path("/tmp"),)))
+isolation.cut_off(isolation.View(hidden=(Path(told["folder"]),)))
 found = [tried(Path("a.key").read_text), [*os.listdir()]]
 """
     assert child(code, folder=str(tmp_path)) == [2, []]
@@ -231,13 +231,14 @@ found = [isolation.probe([], view=view) for view in views]
 @namespaces
 @pytest.mark.parametrize("user", [None, NOBODY])
 def test_nothing_of_an_installation_can_be_changed_but_what_is_left_open(tmp_path, user):
-    home, outbox, log = tmp_path, tmp_path / "work" / "out box", tmp_path / "work" / "site.log"
+    home = tmp_path / "home"
+    outbox, log = home / "work" / "out box", home / "work" / "site.log"
     outbox.mkdir(parents=True)
-    policy, mine = tmp_path / "policy.toml", outbox / "a"
+    policy, mine = home / "policy.toml", outbox / "a"
     for path in (policy, mine, log):
         path.write_text("before")
     if user:
-        _to_nobody(home, outbox.parent, outbox, policy, mine, log)
+        _to_nobody(tmp_path, home, outbox.parent, outbox, policy, mine, log)
     code = """
 home, outbox, log = (Path(told[name]) for name in ("home", "outbox", "log"))
 view = isolation.View(protected=(home,), writable=(outbox, log))
@@ -251,6 +252,8 @@ ways = [
     lambda: Path("link").symlink_to("/"), lambda: (outbox / "a").rename("policy.toml"),
     lambda: os.link("policy.toml", outbox / "c"), log.unlink,
     lambda: log.rename(outbox / "d"), lambda: outbox.rename(outbox.parent / "e"),
+    lambda: home.rename(home.parent / "f"), (home.parent / "g").touch,
+    lambda: Path("/dev/shm/hospitium-g").touch(), lambda: home.chmod(0o777),
 ]
 found.append([tried(way) for way in ways])
 found.append([libc.unshare(0x10020000) and 0, libc.umount(bytes(home)), libc.umount(bytes(log))])
@@ -260,13 +263,14 @@ found.append([tried(way) for way in ways])
 with log.open("a") as file:
     file.write(" and after")
 found.append([isolation.probe([], view=view)])
+Path("/dev/null").write_text("x")
 """
     before, first, undone, second, after = child(
         code, user=user, home=str(home), outbox=str(outbox), log=str(log)
     )
     assert before == ["not_cut_off"] and after == ["cut_off"] and undone == [0, -1, -1]
     read_only, other_device = 30, 18
-    changes = [read_only] * 5 + [other_device] * 2 + [read_only, other_device, read_only]
+    changes = [read_only] * 5 + [other_device] * 2 + [read_only, other_device] + [read_only] * 5
     assert first == second == changes
     assert policy.read_text() == "before" and log.read_text() == "before and after"
     assert [path.name for path in outbox.iterdir()] == ["b"]
@@ -274,16 +278,16 @@ found.append([isolation.probe([], view=view)])
 
 
 @namespaces
-def test_what_is_mounted_inside_is_protected_too_and_keeps_its_other_options(tmp_path):
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "own").mkdir()
+def test_whatever_is_mounted_is_protected_too_and_keeps_its_other_options(tmp_path):
+    for name in ("a disk", "own"):
+        (tmp_path / name).mkdir()
     code = """
 home, nosuid = Path(told["home"]), 2
 confinement.enter_empty_namespaces()
-for name in ("disk", "own"):
+for name in ("a disk", "own"):
     confinement._call("mount", b"none", bytes(home / name), b"tmpfs", nosuid, None)
-confinement.protect([home], but=[home / "own"])
-places = [home / "a", home / "disk" / "a", home / "own" / "a"]
+confinement.protect(but=[home / "own", home / "missing"])
+places = [home / "a", home / "a disk" / "a", home / "own" / "a"]
 found = [tried(place.touch) for place in places]
 found += [os.statvfs(place.parent).f_flag & 3 for place in places[1:]]
 """

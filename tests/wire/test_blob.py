@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -197,3 +198,61 @@ def test_params_of_any_names_and_shapes_make_the_round_trip(tmp_path_factory, ro
     path = written(tmp_path_factory.getbasetemp(), bytes_of(params))
     assert same(blob.read(path), params)
     assert same(blob.read(path, manifest=blob.manifest_of(params)), params)
+
+
+def exactly(tmp_path, change=lambda path: None):
+    """Return how a file is read that is changed once it was opened."""
+    params = {"a": np.arange(300_000, dtype=np.float32), "b": np.zeros((2, 3), np.float64)}
+    path = tmp_path / "change"
+    with path.open("wb") as file:
+        blob.write(file, params)
+    with path.open("rb") as file:
+        reading = blob.Exactly(file, blob.manifest_of(params))
+        change(path)
+        return reading.read(), path.read_bytes()
+
+
+def test_a_file_of_its_manifest_is_read_exactly(tmp_path):
+    found, expected = exactly(tmp_path)
+    assert found == expected
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(tmp_path):
+    def grow(path):
+        with path.open("ab") as file:
+            file.write(b"Jane Doe")
+
+    found, now = exactly(tmp_path, grow)
+    assert found == now[: -len(b"Jane Doe")]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: os.truncate(path, 1000), "cut off while it was read"),
+        (lambda path: os.truncate(path, 5), "cut off while it was read"),
+        (lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]), "its header is not the one"),
+        (lambda path: path.write_bytes(path.read_bytes()[:20] + bytes(10**7)), "its header is not"),
+    ],
+)
+def test_a_file_that_becomes_another_while_it_is_read_is_refused(tmp_path, change, words):
+    with pytest.raises(CorruptedError, match=words):
+        exactly(tmp_path, change)
+
+
+@pytest.mark.parametrize("more", [-1, 1, -(10**9)])
+def test_a_file_of_another_size_is_not_read_at_all(tmp_path, more):
+    manifest = blob.manifest_of({"a": np.zeros(7, np.float32)})
+    size = max(0, blob.size_of(manifest) + more)
+    with pytest.raises(CorruptedError, match=f"{size} bytes found"):
+        blob.Exactly(io.BytesIO(bytes(size)), manifest)
+
+
+def test_a_file_can_be_read_from_any_place(tmp_path):
+    params = {"a": np.arange(7, dtype=np.float32)}
+    data = b"".join(bytes(block) for block in blob.blocks_of(params))
+    reading = blob.Exactly(io.BytesIO(data), blob.manifest_of(params))
+    assert reading.seekable() and reading.seek(0, os.SEEK_END) == len(data)
+    for at in (0, 3, len(data) - 4, len(data)):
+        assert reading.seek(at) == at and reading.read() == data[at:]
+    assert reading.seek(-2, os.SEEK_CUR) == len(data) - 2

@@ -152,7 +152,7 @@ def _first_frame(setup: WorkerSetup, *, here: str) -> bytes:
             "isolated": setup.isolated,
             "limits": asdict(setup.limits),
             "addresses": [here, *setup.addresses],
-            "view": {name: [*map(str, paths)] for name, paths in asdict(setup.view).items()},
+            "view": _told(setup.view),
         }
     ).encode()
 
@@ -178,11 +178,24 @@ def _confined(told: dict[str, Any]) -> Isolation:
     """Give up what this worker shall not have; return what it finds when it tries to get out."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    view = View(**{name: tuple(map(Path, paths)) for name, paths in told["view"].items()})
+    view = _read(told["view"])
+    if view.temporary is not None:
+        os.environ["TMPDIR"] = str(view.temporary)
     if told["isolated"]:
         isolation.cut_off(view)
     isolation.limit(Limits(**told["limits"]))
     return isolation.probe(told["addresses"], view=view) if told["isolated"] else "not_tested"
+
+
+def _told(view: View) -> dict[str, list[str]]:
+    temporary = [] if view.temporary is None else [view.temporary]
+    fields = {**asdict(view), "temporary": temporary}
+    return {name: [str(path) for path in paths] for name, paths in fields.items()}
+
+
+def _read(told: dict[str, list[str]]) -> View:
+    fields = {name: tuple(Path(path) for path in paths) for name, paths in told.items()}
+    return View(temporary=next(iter(fields.pop("temporary")), None), **fields)
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import threading
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from hospitium.engines.hub.connection import Connection
 from hospitium.engines.hub.pace import Pace
 from hospitium.engines.hub.site_loop import SiteKeys, SiteLoop
-from hospitium.engines.hub.site_work import WRITTEN
+from hospitium.engines.hub.site_work import TEMPORARY, WRITTEN
 from hospitium.engines.hub.transport import WORK, connection_of
 from hospitium.engines.site_worker import SITE_LOG, answer_request
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
@@ -211,30 +212,30 @@ def isolated_pool(
 
 
 def view_of(home: Home, folder: Path | None = None) -> View:
-    """Return how a training process finds this installation.
+    """Return how a training process finds this machine.
 
     It sees no keys and no record of what left. It can change nothing but what it is there to write:
-    the change in the outbox, the state of a run, and the log for the site's own staff.
+    the change in the outbox, the state of a run, what is temporary, and the log for the site's own
+    staff.
     """
     places = home.folder / "site" / "federations"
     writable = [] if folder is None else [folder / name for name in (*WRITTEN, SITE_LOG)]
-    temporary, root = Path(tempfile.gettempdir()).resolve(), home.folder.resolve()
-    if temporary.is_relative_to(root) and not places.resolve().is_relative_to(temporary):
-        writable.append(temporary)
     return View(
         hidden=tuple(sorted([*places.glob("*/keys"), *places.glob(f"*/{LOG}")])),
         protected=(home.folder, *sorted(places.glob("*/")), *sorted(places.glob(f"*/{WORK}/"))),
         writable=tuple(writable),
+        temporary=None if folder is None else folder / TEMPORARY,
     )
 
 
 def _make_writable(folder: Path) -> None:
-    """Make what a training process writes: only what is there is left open to it."""
-    for name in WRITTEN:
-        durable.make_folder(folder / name)
-    log = folder / SITE_LOG
-    with durable.storage_errors(log):
-        log.touch()
+    """Make what a training process writes, and open it again, whatever an earlier one closed."""
+    with durable.storage_errors(folder):
+        with suppress(RecursionError):
+            shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
+        for name in WRITTEN:
+            durable.make_folder(folder / name).chmod(0o700)
+        (folder / SITE_LOG).touch()
 
 
 def _without_login(address: str) -> str:

@@ -310,6 +310,7 @@ class Attendant:
         sent, received = self._pace.counted()
         with suppress(HospitiumError, OSError):
             self._answering.look()
+        with suppress(HospitiumError, OSError):
             self._rules.used(sent_bytes=sent, received_bytes=received)
             self._condition.write(now=datetime.now(UTC))
 

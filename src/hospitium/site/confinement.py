@@ -13,12 +13,14 @@ import os
 import platform
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+_OPTIONS = {b"nosuid": _MS_NOSUID, b"nodev": _MS_NODEV, b"noexec": _MS_NOEXEC}
 _SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVS = 4, 22, 38
 _CAPABILITY_VERSION = 0x20080522
 
@@ -54,21 +56,22 @@ def enter_empty_namespaces() -> None:
     _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
 
 
-def protect(folders: Sequence[Path], *, but: Sequence[Path]) -> None:
-    """Let this process change nothing in these folders; needs the namespaces of this module.
+def protect(*, but: Sequence[Path]) -> None:
+    """Let this process change no file of this machine but these; needs our namespaces.
+
+    What the kernel does not let be changed so, stays: whether what matters is read-only now, the
+    caller finds out.
 
     Args:
-        folders: Existing ones, with all that is mounted inside them.
-        but: Folders and files inside them that stay as they are; those that are not there are
-            left out.
+        but: Folders and files that stay as they are; those that are not there are left out.
     """
     open_still = [path.resolve() for path in but if path.exists()]
-    for folder in [*folders, *open_still]:
-        _bind(folder, folder, _MS_BIND | _MS_REC)
-    for folder in folders:
-        for place in _mounted_in(folder.resolve()):
-            if not any(place.is_relative_to(path) for path in open_still):
-                kept = os.statvfs(place).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    for path in open_still:
+        _bind(path, path, _MS_BIND | _MS_REC)
+    for place, options in _mounts().items():
+        if not any(place.is_relative_to(path) for path in open_still):
+            kept = sum(flag for name, flag in _OPTIONS.items() if name in options)
+            with suppress(OSError):
                 _bind(place, place, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
 
 
@@ -126,13 +129,14 @@ def _bind(source: Path, target: Path, flags: int) -> None:
     _call("mount", os.fsencode(source), os.fsencode(target), None, flags, None)
 
 
-def _mounted_in(folder: Path) -> Iterator[Path]:
-    """Yield the places in a folder, itself among them, where something is mounted."""
+def _mounts() -> dict[Path, list[bytes]]:
+    """Return each place where something is mounted, with the options of what is seen there."""
+    found = {}
     for row in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        escaped = row.split()[4]
+        escaped, options = row.split()[4:6]
         name = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), escaped)
-        if (place := Path(os.fsdecode(name))).is_relative_to(folder):
-            yield place
+        found[Path(os.fsdecode(name))] = options.split(b",")
+    return found
 
 
 def _call(name: str, *args: bytes | int | None) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from hospitium.algorithms.norm_bound import NUM_BINS as NORM_BINS
-from hospitium.errors import CorruptedError, DataError, SiteError, TrustError, UpdateError
+from hospitium.errors import DataError, SiteError, TrustError, UpdateError
 from hospitium.evaluation.score_sums import NUM_BINS
 from hospitium.imaging.fingerprint.release import from_bytes
 from hospitium.privacy.clipping import l2_norm
@@ -98,8 +98,8 @@ def spares_of(outbox: Path) -> Spares:
 
 def inspect(
     envelope: bytes,
-    file: Path | None,
     *,
+    has_file: bool,
     task: Task,
     site_id: str,
     num_cases: int,
@@ -109,8 +109,9 @@ def inspect(
 
     Args:
         envelope: What it says.
-        file: The file of the change; None where there is none.
-        task: What it answers, with its params.
+        has_file: Whether there is a file of the change. What is in it is checked as it is read:
+            `hospitium.wire.blob.Exactly`.
+        task: What it answers.
         site_id: What this site is called.
         num_cases: With how many cases it takes part.
         is_sealed: Whether the file is sealed next; the envelope names no digest then.
@@ -120,9 +121,7 @@ def inspect(
     """
     try:
         update, digest = decode_update(envelope)
-        if file is not None:
-            blob.require(file, manifest=blob.manifest_of(task.params))
-    except (UpdateError, CorruptedError) as error:
+    except UpdateError as error:
         raise SiteError("egress refused an answer that is not of its form") from error
     expected = replace(
         update,
@@ -134,7 +133,6 @@ def inspect(
         num_cases=num_cases,
     )
     _require(update == expected, "an answer to something else than the task")
-    has_file = file is not None
     _require(
         has_file == (task.purpose == "train") and bool(digest) == (has_file and not is_sealed),
         "a file too many or too few",

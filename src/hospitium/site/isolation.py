@@ -7,8 +7,8 @@ other systems a process cannot do that; `REMEDY` says what an administrator can 
 tells whether it was done.
 
 The worker runs as the same user as the agent. On Linux the folders with the keys are therefore
-hidden from it, and of the installation it can change only what it is there to write (`View`);
-elsewhere only an account of its own keeps the agent's files from it.
+hidden from it, and it can change no file but what it is there to write (`View`); elsewhere only
+an account of its own keeps the agent's files from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,13 +78,16 @@ class View:
 
     Attributes:
         hidden: Existing folders that it finds empty.
-        protected: Existing folders in which it can change nothing.
-        writable: Folders and files inside those in which it can all the same.
+        protected: Existing folders in which it must be able to change nothing. With one, all of
+            the machine is read-only to it.
+        writable: Folders and files that are not, all the same.
+        temporary: Its folder for temporary files, one of these; None: the system's.
     """
 
     hidden: tuple[Path, ...] = ()
     protected: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    temporary: Path | None = None
 
 
 ALL = View()
@@ -100,10 +102,10 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 def cut_off(view: View = ALL) -> None:
     """Take the network, the keys and every right from this process, as far as its system can.
 
-    On Linux: an empty network namespace without loopback, the hidden folders empty, the protected
-    ones read-only, no capability, no new privilege, and no system call that opens a socket. What
-    the kernel refuses is left out without a word: ask `probe`. Elsewhere only new files are made
-    private.
+    On Linux: an empty network namespace without loopback, the hidden folders empty, all files
+    read-only but the writable ones, no capability, no new privilege, and no system call that opens
+    a socket. What the kernel refuses is left out without a word: ask `probe`. Elsewhere only new
+    files are made private.
 
     Args:
         view: How this process shall find files.
@@ -115,7 +117,8 @@ def cut_off(view: View = ALL) -> None:
     with suppress(OSError):
         confinement.enter_empty_namespaces()
         with suppress(OSError):
-            confinement.protect(view.protected, but=view.writable)
+            if view.protected:
+                confinement.protect(but=view.writable)
         confinement.hide(view.hidden)
     with suppress(OSError):
         os.chdir(Path.cwd())  # the same place, found anew through what is mounted now
@@ -173,7 +176,7 @@ def probe(addresses: Iterable[str], *, view: View = ALL) -> Literal["cut_off", "
     reached = any(_connects(address) for address in addresses)
     reached = reached or _finds_names()
     reached = reached or any(_sees_into(folder) for folder in view.hidden)
-    reached = reached or any(_writes_into(folder) for folder in view.protected)
+    reached = reached or any(os.access(folder, os.W_OK) for folder in view.protected)
     return "not_cut_off" if reached else "cut_off"
 
 
@@ -237,12 +240,3 @@ def _sees_into(folder: Path) -> bool:
         return next(folder.iterdir(), None) is not None
     except OSError:
         return False
-
-
-def _writes_into(folder: Path) -> bool:
-    """Whether a file can be made in a folder; it is gone at once."""
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True

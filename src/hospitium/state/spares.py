@@ -104,12 +104,13 @@ class Spares:
         """Return the files that are here; what else somebody has put here is left alone."""
         if self._folder.is_symlink() or not self._folder.is_dir():
             return []
-        with os.scandir(self._folder) as rows:
+        with suppress(OSError), os.scandir(self._folder) as rows:  # a worker may have closed it
             return sorted(
                 Path(row.path)
                 for row in rows
                 if row.name.endswith(_SUFFIX) and row.is_file(follow_symlinks=False)
             )
+        return []
 
 
 def _is_in_nobodys_hands(path: Path) -> bool:

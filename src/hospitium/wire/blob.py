@@ -9,11 +9,12 @@ cannot even be expressed. Reading maps the file, so that nothing is copied.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -124,24 +125,6 @@ def read(path: Path, *, manifest: Manifest | None = None) -> dict[str, npt.NDArr
     return arrays(mapped, name=path.name, manifest=manifest)
 
 
-def require(path: Path, *, manifest: Manifest) -> None:
-    """Check the size and the header of a file, by reading; values are not looked at.
-
-    For a file that another process could shorten meanwhile: that would end whoever has it mapped.
-
-    Raises:
-        CorruptedError: They are not those of this manifest.
-        OSError: The file cannot be read.
-    """
-    header = header_of(manifest)
-    with path.open("rb") as file:
-        size, found = file.seek(0, SEEK_END), b""
-        if size == size_of(manifest):
-            file.seek(0)
-            found = file.read(len(header))
-    _require(size, found, path.name, manifest)
-
-
 def arrays(
     data: mmap.mmap | memoryview, *, name: str, manifest: Manifest | None = None
 ) -> dict[str, npt.NDArray[Any]]:
@@ -161,8 +144,12 @@ def arrays(
     if manifest is None:
         manifest, offsets, start = _parse(data, name)
     else:
-        start, offsets = len(header_of(manifest)), _offsets(manifest)
-        _require(size, bytes(data[:start]), name, manifest)
+        header = header_of(manifest)
+        if size != size_of(manifest):
+            raise _corrupted(name, f"{size} bytes found, {size_of(manifest)} expected")
+        if bytes(data[: len(header)]) != header:
+            raise _corrupted(name, "its header is not the one that the manifest implies")
+        start, offsets = len(header), _offsets(manifest)
     return {
         name: np.ndarray(shape, DTYPES[dtype], buffer=data, offset=start + offset)
         if _count(shape)
@@ -171,17 +158,61 @@ def arrays(
     }
 
 
+class Exactly(io.RawIOBase):
+    """A file of a manifest, as it is read: exactly so many bytes, its header first.
+
+    For a file that another process may change meanwhile. To read it is safe where to map it is not:
+    whoever has a file mapped dies when another shortens it.
+
+    Args:
+        file: The file, open for reading; closing it stays with whoever opened it.
+        manifest: What it must be.
+
+    Raises:
+        CorruptedError: It is of another size; or, on reading, has another header or ends too soon.
+    """
+
+    def __init__(self, file: BinaryIO, manifest: Manifest) -> None:
+        super().__init__()
+        self._file = file
+        self._header = header_of(manifest)
+        self._size = size_of(manifest)
+        self._at = 0
+        found = file.seek(0, os.SEEK_END)
+        if found != self._size:
+            raise _corrupted("a change", f"{found} bytes found, {self._size} expected")
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be read from any place: yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; from the end it is that of the size that it must have."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, room: Any) -> int:
+        """Fill room with what comes next."""
+        self._file.seek(self._at)
+        piece = memoryview(room).cast("B")[: max(0, self._size - self._at)]
+        count = int(self._file.readinto(piece))  # type: ignore[attr-defined]
+        if piece and not count:
+            raise _corrupted("a change", "it was cut off while it was read")
+        expected = self._header[self._at : self._at + count]
+        if piece[: len(expected)] != expected:
+            raise _corrupted("a change", "its header is not the one that the manifest implies")
+        self._at += count
+        return count
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require(size: int, header: bytes, name: str, manifest: Manifest) -> None:
-    if size != size_of(manifest):
-        raise _corrupted(name, f"{size} bytes found, {size_of(manifest)} expected")
-    if header != header_of(manifest):
-        raise _corrupted(name, "its header is not the one that the manifest implies")
 
 
 def _parse(data: mmap.mmap | memoryview, where: str) -> tuple[Manifest, list[int], int]:

@@ -1,5 +1,6 @@
 """A site's answers: sealed once, kept until the coordinator has signed for them."""
 
+import errno
 import hashlib
 import io
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hospitium.engines.hub.answers import PLAIN, SEALED, TAKEN, Answers
+from hospitium.engines.hub.answers import PLAIN, SEALED, Answers
 from hospitium.errors import CorruptedError, StorageError, UpdateError
 from hospitium.state import spares
 from hospitium.types import Task, Update
@@ -42,22 +43,23 @@ def task(round_number=1, run_id="r"):
     )
 
 
-def taken(answers, name=b"task", *, content=CONTENT):
+def written(answers, content=CONTENT):
     path = answers.outbox / "x.unsealed"
     path.write_bytes(content)
-    file = answers.take(name, path)
-    assert not path.exists() and file.parent != path.parent and file.read_bytes() == content
-    return file
+    return path
+
+
+def made(answers, name, path, *, run_key=""):
+    with answers.opened(path) as file:
+        return answers.made(name, update=UPDATE, change=file, run_key=run_key)
 
 
 def keep(answers, name=b"task", *, key=KEY, content=CONTENT, **options):
-    file = None if content is None else taken(answers, name, content=content)
+    path = answers.outbox / "none" if content is None else written(answers, content)
     run_key = key.public if key else ""
-    made = answers.made(name, update=UPDATE, file=file, run_key=run_key)
-    kept = replace(made, facts=FACTS)
+    kept = replace(made(answers, name, path, run_key=run_key), facts=FACTS)
     answers.keep(name, kept, task=task(**options), run_key=run_key)
-    if file is not None:
-        answers.let_go(file)
+    answers.let_go(path)
     return kept
 
 
@@ -71,7 +73,7 @@ def opened(kept):
 def files(answers):
     assert not [path for path in answers.outbox.iterdir() if not path.is_dir()]
     names = (answers.outbox.parent / "answers").iterdir()
-    return sorted(path.suffix for path in names if path.suffix in (PLAIN, SEALED, TAKEN))
+    return sorted(path.suffix for path in names if path.suffix in (PLAIN, SEALED))
 
 
 def test_a_change_is_sealed_once_and_only_the_sealed_file_is_kept(tmp_path):
@@ -97,92 +99,77 @@ def test_without_a_run_key_the_change_leaves_as_it_is(tmp_path):
 def test_what_leaves_is_no_file_that_a_worker_could_have_open_still(tmp_path):
     answers = Answers(tmp_path)
     for name, key in ((b"sealed", KEY), (b"as it is", None)):
-        path, other_name = answers.outbox / "x.unsealed", answers.outbox / "spares" / "y"
-        path.write_bytes(CONTENT)
-        other_name.parent.mkdir(exist_ok=True)
-        other_name.hardlink_to(path)
+        path = written(answers)
         with path.open("r+b") as still_open:
-            file = answers.take(name, path)
-            kept = answers.made(name, update=UPDATE, file=file, run_key=key.public if key else "")
+            kept = made(answers, name, path, run_key=key.public if key else "")
             data = kept.file.read_bytes()
             still_open.write(b"changed later")
-            other_name.write_bytes(b"changed later too")
-        assert kept.file.read_bytes() == data
+        assert not kept.file.samefile(path) and kept.file.read_bytes() == data
         assert kept.sha256 == hashlib.sha256(data).hexdigest()
-        answers.let_go(file)
-        other_name.unlink()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_a_link_that_a_worker_left_is_not_followed(tmp_path):
+def test_only_a_plain_file_is_opened(tmp_path):
     answers = Answers(tmp_path)
     secret, path = tmp_path / "key", answers.outbox / "x.unsealed"
     secret.write_bytes(CONTENT)
-    for leave in (lambda: path.symlink_to(secret), lambda: os.mkfifo(path)):
+    for leave in (lambda: path.symlink_to(secret), lambda: os.mkfifo(path), path.mkdir):
         leave()
-        with pytest.raises(UpdateError) as caught:
-            answers.take(b"task", path)
+        with pytest.raises(UpdateError) as caught, answers.opened(path):
+            pass
         assert caught.value.reason == "header"
-        assert secret.read_bytes() == CONTENT and list(answers.outbox.iterdir()) == [path]
-        Answers(tmp_path)
-        assert secret.read_bytes() == CONTENT and not [*answers.outbox.iterdir()]
-    path.mkdir()
-    with pytest.raises(UpdateError):
-        answers.take(b"task", path)
+        answers.let_go(path)
+        assert secret.read_bytes() == CONTENT
+        if path.is_dir():
+            path.rmdir()
+        assert not os.path.lexists(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_a_link_that_is_put_there_at_the_last_moment_is_not_followed_either(tmp_path, monkeypatch):
+def test_what_is_not_there_is_none(tmp_path):
+    with Answers(tmp_path).opened(tmp_path / "outbox" / "x.unsealed") as file:
+        assert file is None
+
+
+def test_an_outbox_that_a_worker_closed_is_no_harm(tmp_path, monkeypatch):
     answers = Answers(tmp_path)
-    secret, path = tmp_path / "key", answers.outbox / "x.unsealed"
-    secret.write_bytes(CONTENT)
-    path.symlink_to(secret)
-    plain = secret.lstat()
-    seen = Path.lstat
-    monkeypatch.setattr(Path, "lstat", lambda self: plain if self == path else seen(self))
-    with pytest.raises(UpdateError):
-        answers.take(b"task", path)
-    assert secret.read_bytes() == CONTENT and files(answers) == []
-    (path / "deep").mkdir(parents=True)
-    with pytest.raises(UpdateError):
-        answers.take(b"task", path)
-    assert files(answers) == []
+    kept, path = keep(answers), written(answers)
+    (answers.outbox / "spares").mkdir()
 
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "closed")
 
-def test_a_folder_in_the_place_of_a_file_does_not_keep_a_site_from_starting(tmp_path):
-    answers = Answers(tmp_path)
-    kept = keep(answers)
-    for name in ("a.taken", "b.sealed", "c.safetensors"):
-        (tmp_path / "answers" / name / "deep").mkdir(parents=True)
+    with monkeypatch.context() as patch:  # for root no folder is closed
+        patch.setattr(os, "scandir", refuse)
+        patch.setattr(os, "listdir", refuse)
+        with pytest.raises(PermissionError):
+            list(answers.outbox.iterdir())
+        answers.let_go(path)
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(UpdateError), answers.opened(path):
+            pass
+    outbox = answers.outbox
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda it: refuse() if it == outbox else listed(it))
     assert Answers(tmp_path).find(b"task", run_key=KEY.public) == kept
-    assert files(answers) == [".sealed"]
 
 
-def test_a_file_that_is_not_there_is_none(tmp_path):
-    assert Answers(tmp_path).take(b"task", tmp_path / "outbox" / "x.unsealed") is None
-
-
-def test_a_file_of_a_refused_answer_is_let_go_whatever_the_disk_says(tmp_path, monkeypatch):
+def test_a_disk_that_refuses_is_no_reason_to_lose_an_answer(tmp_path, monkeypatch):
     answers = Answers(tmp_path)
-    file = taken(answers)
+    path = written(answers)
 
     def refuse(path):
         raise StorageError("the disk is full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(answers._written, "keep", refuse)
-        answers.let_go(file)
-    assert files(answers) == [".taken"]
-    answers.let_go(file)
-    assert files(answers) == []
+    monkeypatch.setattr(answers._written, "keep", refuse)
+    answers.let_go(path)
+    assert path.exists()
 
 
 def test_a_key_to_which_nothing_can_be_sealed_leaves_no_sealed_file(tmp_path):
     answers = Answers(tmp_path)
-    file = taken(answers)
     with pytest.raises(UpdateError):
-        answers.made(b"task", update=UPDATE, file=file, run_key="0" * 64)
-    assert files(answers) == [".taken"] and file.read_bytes() == CONTENT
+        made(answers, b"task", written(answers), run_key="0" * 64)
+    assert not [*(tmp_path / "answers").iterdir()]
 
 
 @pytest.mark.parametrize(("kept_for", "asked_for"), [(KEY, OTHER), (KEY, None), (None, KEY)])
@@ -234,7 +221,7 @@ def test_what_an_interrupted_answer_left_behind_goes_at_the_next_start(tmp_path)
     kept = keep(answers)
     folder = tmp_path / "answers"
     left = [folder / "x.safetensors", folder / "y.sealed"]
-    gone = [folder / ".y.sealed.7.part", folder / "w.taken", answers.outbox / "z.unsealed"]
+    gone = [folder / ".y.sealed.7.part", answers.outbox / "z.unsealed"]
     for path in [*left, *gone]:
         path.write_bytes(b"left behind")
     (damaged,) = (tmp_path / "answers").glob("*.json")
@@ -279,7 +266,7 @@ def test_what_a_worker_wrote_is_never_written_over_by_the_agent(tmp_path, monkey
     answers = Answers(tmp_path)
     made_by_worker = set()
     for name, key in ((b"sealed", KEY), (b"open", None)):
-        made_by_worker.add(taken(answers, name).stat().st_ino)
+        made_by_worker.add(written(answers).stat().st_ino)
         keep(answers, name, key=key)
         answers.receipted(name, b"receipt")
     answers.delete_before("r", 2)

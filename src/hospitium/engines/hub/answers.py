@@ -2,24 +2,24 @@
 
 One small file for each answered task, named by the SHA-256 of the task, and beside it the file of
 the change. They are deleted when a receipt is here and the run has gone on to a later round;
-without a receipt they stay. The process that trains can put nothing here: it writes to the outbox,
-from which its file is taken before anything of it is believed. It may still hold that file open, so
-what leaves is another one, which this process wrote from what it read, once: sealed, where the task
-names a run key. Each try sends the same bytes.
+without a receipt they stay. The process that trains can put nothing here: it writes to the outbox.
+What leaves is another file, which this process wrote from what it read there, once: sealed, where
+the task names a run key. Each try sends the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
-import shutil
+import os
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from hospitium.engines.hub.uploading import remember
 from hospitium.errors import CorruptedError, StorageError, UpdateError
@@ -27,15 +27,16 @@ from hospitium.site.egress import spares_of
 from hospitium.state import durable
 from hospitium.state.spares import Spares
 from hospitium.types import Json, Task, Update
+from hospitium.wire.blob import Exactly
 from hospitium.wire.canonical import canonical_json, digest
 from hospitium.wire.envelope import binding_of, encode_update
 from hospitium.wire.running_digest import RunningDigest
 from hospitium.wire.sealing import seal
 
-SEALED, PLAIN, TAKEN = ".sealed", ".safetensors", ".taken"
+SEALED, PLAIN = ".sealed", ".safetensors"
 
 NUM_SPARES = 2
-"""The change that is sealed next, and the model that comes next, are written over these."""
+"""The change that leaves next, and the model that comes next, are written over these."""
 
 _FIELDS = ("run_id", "round_number", "envelope", "file", "sha256", "run_key", "facts")
 
@@ -105,66 +106,74 @@ class Answers:
         place = (task.run_id, task.round_number)
         return any(row["file"] and (row["run_id"], row["round_number"]) == place for row in kept)
 
-    def take(self, task: bytes, path: Path) -> Path | None:
-        """Take a file out of the outbox to where no worker finds it; None: there is none.
-
-        Args:
-            task: What was asked, exactly.
-            path: The file, as the worker named it.
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[BinaryIO | None]:
+        """Open what a worker wrote, to be read once; None: there is nothing.
 
         Raises:
-            UpdateError: It is no plain file (``header``): a link could lead to what a worker may
-                not see. It was left as it is.
+            UpdateError: It is no plain file, or closed to its own user (``header``): a link could
+                lead to what a worker may not see.
             StorageError: The disk refused.
         """
-        file = self._path(task).with_suffix(TAKEN)
-        with durable.storage_errors(path):
-            try:
-                if stat.S_ISREG(path.lstat().st_mode):
-                    path.replace(file)
-                    if stat.S_ISREG(file.lstat().st_mode):
-                        return file
-                    _throw_away(file)  # exchanged at this moment
-            except FileNotFoundError:
-                return None
-        raise UpdateError("header", "An answer was not kept: its file is no plain file.")
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:
+            yield None
+            return
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
+                raise _not_plain() from error
+            raise durable.storage_error(path, error) from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _not_plain()
+            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+                yield cast(BinaryIO, file)
+        finally:
+            os.close(descriptor)
 
-    def let_go(self, file: Path) -> None:
-        """Give a file that was taken back to the workers, to be written over with their next."""
-        with suppress(StorageError):  # it is deleted at the next start
-            self._written.keep(file)
+    def let_go(self, path: Path) -> None:
+        """Leave what a worker wrote to it, to be written over with its next; or delete it."""
+        with suppress(StorageError):  # the folder is the worker's, who may have closed it
+            self._written.keep(path)
 
-    def made(self, task: bytes, *, update: Update, file: Path | None, run_key: str = "") -> Kept:
+    def made(
+        self,
+        task: bytes,
+        *,
+        update: Update,
+        change: BinaryIO | Exactly | None,
+        run_key: str = "",
+    ) -> Kept:
         """Return an answer as it leaves: its file is written, durably; sealed where there is a key.
 
-        Its envelope names the digest of the change as this process found it, whatever a worker
+        Its envelope names the digest of the change as this process read it, whatever a worker
         said: else the record would say of what leaves what it is not.
 
         Args:
             task: What was asked, exactly.
             update: The answer.
-            file: The change, as it was taken. It stays: let it go when the answer is kept.
+            change: The file of the change; it is read once.
             run_key: The run's public key; "" where the file leaves as it is.
 
         Raises:
             UpdateError: It cannot be sealed to this key (``fields``).
+            CorruptedError: The change is not what it must be.
             StorageError: The disk refused.
         """
-        if file is None:
+        if change is None:
             return Kept(kind="update", content=encode_update(update, blob_digest=""), file=None)
-        path = self._path(task).with_suffix(SEALED if run_key else PLAIN)
-        running, binding = RunningDigest(), binding_of(update)
+        running, binding, source = RunningDigest(), binding_of(update), cast(BinaryIO, change)
 
-        def write(source: BinaryIO, out: BinaryIO) -> tuple[str, str]:
+        def write(out: BinaryIO) -> tuple[str, str]:
             if run_key:
                 return seal(source, out, run_key=run_key, binding=binding, running=running)
             sha256 = _copy(source, out)
             return sha256, sha256
 
-        with durable.storage_errors(file), file.open("rb") as source:
-            sha256, content_sha256 = durable.write_atomically(
-                path, lambda out: write(source, out), take=self.spares.take
-            )
+        path = self._path(task).with_suffix(SEALED if run_key else PLAIN)
+        sha256, content_sha256 = durable.write_atomically(path, write, take=self.spares.take)
         if run_key:
             remember(sha256, running.through())
         content = encode_update(update, blob_digest=content_sha256)
@@ -215,14 +224,15 @@ class Answers:
         durable.sweep(self._folder)
         self.spares.clear()
         self._written.clear()
-        left = [path for path in self.outbox.iterdir() if path.is_symlink() or not path.is_dir()]
-        left += self._folder.glob(f"*{TAKEN}")
+        with suppress(StorageError, OSError):  # the folder is the worker's
+            for path in sorted(self.outbox.iterdir()):
+                if path.is_symlink() or not path.is_dir():
+                    durable.delete(path)
         with suppress(CorruptedError):
             named = {_read(path)["file"] for path in self._folder.glob("*.json")}
-            files = (path for path in self._folder.iterdir() if path.suffix in (SEALED, PLAIN))
-            left += [path for path in files if path.name not in named]
-        for path in sorted(left):
-            _throw_away(path)
+            for path in sorted(self._folder.iterdir()):
+                if path.suffix in (SEALED, PLAIN) and path.name not in named:
+                    durable.delete(path)
 
     def _path(self, task: bytes) -> Path:
         return self._folder / f"{digest(task)}.json"
@@ -237,12 +247,8 @@ def _copy(source: BinaryIO, target: BinaryIO) -> str:
     return sha256.hexdigest()
 
 
-def _throw_away(path: Path) -> None:
-    """Delete a file, or a folder in the place of one, as far as it can be."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        durable.delete(path)
+def _not_plain() -> UpdateError:
+    return UpdateError("header", "An answer was not kept: its file is no plain file.")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hospitium.engines.hub.downloading import Download
 from hospitium.engines.hub.messages import Ask, Reply
 from hospitium.engines.site_worker import read_reply
 from hospitium.engines.workers import WorkerDiedError, WorkerPool
-from hospitium.errors import SiteError, UpdateError
+from hospitium.errors import CorruptedError, SiteError, UpdateError
 from hospitium.site.consent import REFUSALS
 from hospitium.site.egress import inspect, unsealed_path
 from hospitium.site.leaving import Departure, facts_of, words_of
@@ -31,7 +31,9 @@ from hospitium.wire.canonical import canonical_json
 
 KEPT_MODELS = 2
 
-WRITTEN = ("outbox", "runs")
+TEMPORARY = "tmp"
+
+WRITTEN = ("outbox", "runs", TEMPORARY)
 """Folders of a site in which its training process writes; all others are its agent's."""
 
 
@@ -141,27 +143,28 @@ class Workbench:
         """Keep what a worker answered, once it is known to be what may leave."""
         if "error" in reply:
             raise SiteError(reply["error"])
-        file, is_sealed = None, bool(ask.run_key)
-        envelope = base64.b64decode(reply["envelope"])
+        envelope, is_sealed = base64.b64decode(reply["envelope"]), bool(ask.run_key)
+        path = self._path(envelope, task, is_sealed=is_sealed)
         try:
-            file = self.answers.take(ask.task, self._path(envelope, task, is_sealed=is_sealed))
-            update = inspect(
-                envelope,
-                file,
-                task=task,
-                site_id=self._site_id,
-                num_cases=approved.num_cases,
-                is_sealed=is_sealed,
-            )
-            made = self.answers.made(ask.task, update=update, file=file, run_key=ask.run_key)
-            facts = self._facts(made, update, task, ask, approved)
-            kept = replace(made, facts=facts)
+            with self.answers.opened(path) as file:
+                update = inspect(
+                    envelope,
+                    has_file=file is not None,
+                    task=task,
+                    site_id=self._site_id,
+                    num_cases=approved.num_cases,
+                    is_sealed=is_sealed,
+                )
+                change = file and blob.Exactly(file, blob.manifest_of(task.params))
+                made = self.answers.made(
+                    ask.task, update=update, change=change, run_key=ask.run_key
+                )
+            kept = replace(made, facts=self._facts(made, update, task, ask, approved))
             self.answers.keep(ask.task, kept, task=task, run_key=ask.run_key)
-        except UpdateError as error:
+        except (UpdateError, CorruptedError) as error:
             raise SiteError("egress refused an answer that is not of its form") from error
         finally:
-            if file is not None:
-                self.answers.let_go(file)
+            self.answers.let_go(path)
         return kept
 
     def _facts(
