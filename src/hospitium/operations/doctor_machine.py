@@ -238,7 +238,7 @@ def nothing(request: bytes) -> bytes:
 
 
 def check_worker(*, addresses: Sequence[str], required: bool, view: View = ALL) -> Iterator[Check]:
-    """Start a worker as training would be started, and say whether it could reach the network."""
+    """Start a worker as training would be started, and say whether it is cut off."""
     pool = WorkerPool(nothing, num_workers=1, isolated=True, addresses=addresses, view=view)
     try:
         outcome = pool.prepare(deadline_s=WORKER_START_S)
