@@ -192,9 +192,9 @@ def isolated_pool(
     """Return a pool of one worker without network and keys, which tries to reach what it must not.
 
     Args:
-        home: This installation; the folders with keys are hidden, and it can change none.
+        home: This installation; see `view_of`.
         connection: Whom the worker must not reach; it is told no login.
-        folder: Where it works all the same: a federation's folder of answers and models.
+        folder: A federation's folder of answers and models, where it writes; None: nowhere.
         limits: What it may use.
     """
     if folder is not None:

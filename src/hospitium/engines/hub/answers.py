@@ -220,7 +220,7 @@ class Answers:
                 durable.delete(receipt)
 
     def _delete_unnamed(self) -> None:
-        """Delete the files that belong to no answer; none of them while an answer is damaged."""
+        """Delete what lies in the outbox, and files of no answer, unless an answer is damaged."""
         durable.sweep(self._folder)
         self.spares.clear()
         self._written.clear()
